@@ -1,0 +1,43 @@
+"""The errors a user may see: each is one line that says what, where, what was expected and the remedy."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from wsi_kd.core.records import SlideStatus
+
+
+class WsiKdError(Exception):
+    """Root of every error that reaches a user as one line and an exit code instead of a traceback."""
+
+    exit_code = 1
+
+
+class BadInput(WsiKdError):
+    """The user's files, settings or arguments cannot be used as they are (exit code 2)."""
+
+    exit_code = 2
+
+
+class RunFailed(WsiKdError):
+    """The input was fine but the run could not finish: a full disk, too many failed slides (exit code 1)."""
+
+
+class SlideProblem(WsiKdError):
+    """One slide cannot be used; the cohort goes on and the slide ends with this status and reason."""
+
+    def __init__(self, status: SlideStatus, reason: str) -> None:
+        super().__init__(f"{status}: {reason}")
+        self.status = status
+        self.reason = reason
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> BadInput:
+    """Build the one error for a name that no registry holds, with the nearest known name.
+
+    >>> str(unknown_name("encoder", "uni3", ["stain_texture", "uni"]))
+    "unknown encoder 'uni3'; known: stain_texture, uni (did you mean 'uni'?)"
+    """
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    return BadInput(f"unknown {kind} '{name}'; known: {', '.join(names)}{hint}")

@@ -1,0 +1,130 @@
+"""The one way a file is written: `publish`. A reader sees the old file or the whole new one, never a part.
+
+Temporary name in the same folder, fsync, os.replace, fsync of the folder. A killed process leaves at most a hidden
+`.tmp-*` file behind, which the next writer of the same name removes.
+"""
+
+import csv
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wsi_kd.core.errors import BadInput, RunFailed
+
+SIDECAR_SUFFIX = ".meta.json"
+
+
+@contextmanager
+def publish(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on a clean exit it becomes `path`, on any error it is removed.
+
+    Raises:
+        RunFailed: the disk is full or the folder cannot be written; `path` keeps its former content.
+    """
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}"[:250])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except OSError as error:
+        raise _as_run_failed(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def publish_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 through `publish`."""
+    with publish(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def publish_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` plus `content_sha256`, the hash of its canonical form, through `publish`."""
+    signed = {**value, "content_sha256": content_hash(value)}
+    publish_text(path, json.dumps(signed, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, *, remake: str) -> dict[str, Any]:
+    """Read a file written by `publish_json` and check its hash; `remake` is the command that makes it anew."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file; make it with: {remake}") from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: not readable as JSON ({error}); make it anew with: {remake}") from None
+    if not isinstance(value, dict) or "content_sha256" not in value:
+        raise BadInput(f"{path}: not written by wsi-kd (no content_sha256); make it with: {remake}")
+    expected = value.pop("content_sha256")
+    if content_hash(value) != expected:
+        raise BadInput(f"{path}: changed or damaged since it was written (sha256 differs); make it anew with: {remake}")
+    return value
+
+
+def publish_table(
+    path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]], *, stamp: Mapping[str, Any]
+) -> None:
+    """Write a CSV, then its sidecar `<name>.meta.json` with `stamp` and the CSV's sha256 (payload first, sidecar last)."""
+    with publish(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+    publish_json(sidecar(path), {**stamp, "sha256": file_hash(path)})
+
+
+def read_table(path: Path, *, remake: str) -> list[dict[str, str]]:
+    """Read a CSV written by `publish_table`, checking it against its sidecar."""
+    stamp = read_json(sidecar(path), remake=remake)
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; make it with: {remake}")
+    if file_hash(path) != stamp["sha256"]:
+        raise BadInput(f"{path}: changed or damaged since it was written (sha256 differs); make it anew with: {remake}")
+    with path.open(encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def sidecar(path: Path) -> Path:
+    """Name the sidecar that carries a table's stamp and hash."""
+    return path.with_name(path.name + SIDECAR_SUFFIX)
+
+
+def file_hash(path: Path) -> str:
+    """Return the sha256 of a file's bytes as hex."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def content_hash(value: object) -> str:
+    """Return the sha256 of a JSON value's canonical form (sorted keys, no spaces) as hex."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(path: Path) -> None:
+    for leftover in path.parent.glob(".tmp-*"):
+        name, _, rest = leftover.name.removeprefix(".tmp-").partition("-")
+        if rest == path.name and name.isdigit() and not Path(f"/proc/{name}").exists():
+            leftover.unlink(missing_ok=True)
+
+
+def _as_run_failed(error: OSError, path: Path) -> RunFailed:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return RunFailed(f"{path}: no space left on the disk; nothing was half written; free space and run again")
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return RunFailed(f"{path}: the folder cannot be written ({error.strerror}); choose another output folder")
+    return RunFailed(f"{path}: could not be written ({error.strerror or error}); the former file, if any, is intact")

@@ -1,0 +1,30 @@
+"""What is known of a slide after a step: its status, the reason, and a few counts."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class SlideStatus(StrEnum):
+    """How a slide ended. Only `ok` slides reach training; every slide has exactly one status."""
+
+    OK = "ok"
+    EMPTY = "empty"
+    MISSING_MPP = "missing_mpp"
+    TOO_COARSE = "too_coarse"
+    UNREADABLE = "unreadable"
+    DAMAGED_TILES = "damaged_tiles"
+    TOO_FEW_TILES = "too_few_tiles"
+
+
+class StatusRow(NamedTuple):
+    """One line of a status table (`slide_id,status,reason,step,tiles,tissue_mm2,slide_mpp,mpp_source,seconds`)."""
+
+    slide_id: str
+    status: SlideStatus
+    reason: str
+    step: str
+    tiles: int
+    tissue_mm2: float
+    slide_mpp: float
+    mpp_source: str
+    seconds: float

@@ -1,0 +1,30 @@
+"""Settings of the steps that make results: predict, evaluate, report."""
+
+from pydantic import Field
+
+from wsi_kd.settings.base import Section
+
+
+class PredictSettings(Section):
+    """Section `predict`: features -> slide and tile scores."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+
+class EvaluateSettings(Section):
+    """Section `evaluate`: metrics and their intervals."""
+
+    bootstrap_samples: int = Field(default=1000, ge=100)
+    """Resamples of patients for an interval."""
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    seed: int = 0
+
+
+class ReportSettings(Section):
+    """Section `report`: the HTML page."""
+
+    gallery_slides: int = Field(default=6, ge=0)
+    """Slides shown with a heatmap: half the surest right, half the surest wrong."""
+    heatmap_px: int = Field(default=900, ge=100, le=4000)
+    """Longer edge of a gallery heatmap in pixels."""

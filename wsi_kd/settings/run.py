@@ -1,0 +1,26 @@
+"""Settings of the run as a whole: its manifest, where results go, what may fail."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from wsi_kd.settings.base import Section
+
+
+class RunSettings(Section):
+    """Section `run`: read by the workflow itself, by no single step."""
+
+    title: str = "wsi_kd run"
+    """Shown as the report's title."""
+    manifest: Path = Path("slides.csv")
+    """CSV, one row a slide: slide_id,path,label[,case_id,split,slide_mpp,annotation,site] (CLAM's columns also do)."""
+    slides_dir: Path | None = None
+    """Folder that relative slide paths (or CLAM's slide ids) start from; default: the manifest's folder."""
+    classes: tuple[str, ...] = ()
+    """Labels in order, the negative one first; empty: the labels found, sorted."""
+    results_dir: Path = Path("results/run")
+    """Folder that everything is written to."""
+    max_failed_slides: int = Field(default=0, ge=0)
+    """How many slides may end with a status other than ok before the finished run counts as failed."""
+    slides_per_job: int = Field(default=16, ge=1)
+    """Slides that one job of mask, tile and embed works through."""
