@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ def publish(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise _as_run_failed(error, path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(NotADirectoryError):
+            temporary.unlink(missing_ok=True)
 
 
 def publish_text(path: Path, text: str) -> None:
@@ -81,13 +82,21 @@ def publish_table(
 
 def read_table(path: Path, *, remake: str) -> list[dict[str, str]]:
     """Read a CSV written by `publish_table`, checking it against its sidecar."""
+    check_table(path, remake=remake)
+    with path.open(encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def check_table(path: Path, *, remake: str) -> dict[str, Any]:
+    """Check a CSV written by `publish_table` against its sidecar; return the sidecar's content."""
     stamp = read_json(sidecar(path), remake=remake)
     if not path.is_file():
         raise BadInput(f"{path}: no such file; make it with: {remake}")
-    if file_hash(path) != stamp["sha256"]:
-        raise BadInput(f"{path}: changed or damaged since it was written (sha256 differs); make it anew with: {remake}")
-    with path.open(encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle))
+    if file_hash(path) != stamp.get("sha256"):
+        raise BadInput(
+            f"{path}: changed or damaged since it was written (sha256 differs); make it anew with: {remake}"
+        )
+    return stamp
 
 
 def sidecar(path: Path) -> Path:

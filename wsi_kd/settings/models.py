@@ -11,8 +11,8 @@ from wsi_kd.settings.base import Section
 class SplitSettings(Section):
     """Section `split`: which case is trained on, selected on, tested on."""
 
-    folds: int = Field(default=5, ge=2)
-    """Patient-grouped, stratified folds; fold i tests on part i and selects on part i+1."""
+    folds: int = Field(default=5, ge=3)
+    """Patient-grouped, stratified folds; fold i tests on part i, selects on part i+1, trains on the others."""
     seed: int = 0
     """Seed of the draw."""
     given: Path | None = None

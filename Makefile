@@ -1,0 +1,73 @@
+# make demo: the whole line on drawn slides.   make test, make lint: the gates.   make bench: the measured claims.
+SHELL := /bin/bash
+PYTHON ?= python3
+CORES ?= $(shell nproc)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TESTABLE := $(VENV)/.installed-test
+DEMO_COHORT := results/demo-cohort/slides.csv
+LINT_COHORT := results/lint/slides.csv
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test lint bench clean
+
+help:
+	@echo "make install   .venv with the package, pinned by constraints.txt"
+	@echo "make demo      draw the demo cohort, run the whole workflow on it, print the figures and the report's path"
+	@echo "make test      the whole test suite"
+	@echo "make lint      ruff, mypy, import-linter, codespell, snakefmt, snakemake --lint"
+	@echo "make bench     the scripts behind every measured claim"
+	@echo "make clean     remove the demo's results and all caches (not .venv, not your own results)"
+
+install: $(INSTALLED)
+
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) found: install Python 3.11 or newer, or name it: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$$($(PYTHON) --version) is too old: wsi_kd needs 3.11 or newer; name another: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: sudo apt-get install python3-venv" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable .
+	@touch $@
+
+$(TESTABLE): $(INSTALLED)
+	$(PIP) --editable ".[test]"
+	@touch $@
+
+# The manifest is written last: where it stands, the cohort is whole.
+$(DEMO_COHORT): | $(INSTALLED)
+	$(BIN)/wsi-kd demo-cohort $(@D)
+
+demo: $(INSTALLED) $(DEMO_COHORT)
+	$(BIN)/snakemake --cores $(CORES) --configfile configs/demo.yaml
+	@$(BIN)/wsi-kd summary --config configs/demo.yaml
+
+test: $(TESTABLE)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu" -n $(CORES) --dist loadfile
+
+# Snakemake reads the manifest even to lint; these slides are only looked for, never opened.
+$(LINT_COHORT):
+	@mkdir -p $(@D) && touch $(@D)/a.tif $(@D)/b.tif
+	@printf 'slide_id,path,label\na,a.tif,normal\nb,b.tif,tumor\n' > $@
+
+lint: $(TESTABLE) $(LINT_COHORT)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint --configfile configs/default.yaml --config 'run={manifest: $(LINT_COHORT)}'
+
+bench: $(TESTABLE)
+	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+clean:
+	rm -rf results/demo results/demo-cohort results/lint build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find wsi_kd tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,30 @@
+"""wsi_kd: slide -> mask -> tile -> embed -> split -> train -> predict -> evaluate -> report.
+
+snakemake -c8 --configfile my.yaml      (my.yaml: a copy of configs/default.yaml)
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.5")
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RESULTS}/report/index.html",
+        f"{RESULTS}/checked",
+
+
+include: "workflow/rules/slides.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/results.smk"

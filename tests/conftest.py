@@ -1,0 +1,34 @@
+"""Fixtures for the whole suite; shapes and types are checked at run time while tests run."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+CHECKED = ["slides", "tissue", "tiling", "features", "bags", "mil", "kd", "training", "inference", "evaluation"]
+install_import_hook([f"wsi_kd.{name}" for name in CHECKED], "beartype.beartype")
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real slides beside the checkout; tests that need it are skipped, loudly, where it is absent."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip(f"real test data not found at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_reference() -> Path:
+    """The folder of reference numbers beside the checkout."""
+    folder = SHARED / "reference"
+    if not folder.is_dir():
+        pytest.skip(f"reference numbers not found at {folder}")
+    return folder

@@ -1,0 +1,114 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wsi_kd.core import files
+from wsi_kd.core.errors import BadInput, RunFailed
+from wsi_kd.core.files import content_hash, publish, publish_json, publish_table, publish_text, read_json, read_table
+
+
+def test_publish_replaces_only_on_a_clean_exit(tmp_path):
+    target = tmp_path / "sub" / "a.txt"
+    publish_text(target, "old")
+    with pytest.raises(ZeroDivisionError), publish(target) as temporary:
+        temporary.write_text("half")
+        _ = 1 / 0
+    assert target.read_text() == "old"
+    assert sorted(path.name for path in target.parent.iterdir()) == ["a.txt"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "open"])
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "no space left"), (errno.EACCES, "cannot be written")])
+def test_every_failing_system_call_keeps_the_former_file(tmp_path, monkeypatch, call, number, words):
+    target = tmp_path / "a.txt"
+    publish_text(target, "old")
+
+    def fail(*_arguments, **_keywords):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.os, call, fail)
+    with pytest.raises(RunFailed, match=words):
+        publish_text(target, "new")
+    monkeypatch.undo()
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    script = (
+        "import resource, signal, sys; from pathlib import Path; from wsi_kd.core.files import publish_text;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
+        f"publish_text(Path({str(tmp_path / 'big.txt')!r}), 'x' * 100000)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "RunFailed" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_writer_leaves_the_former_file_and_the_next_writer_cleans_up(tmp_path):
+    target = tmp_path / "a.txt"
+    publish_text(target, "old")
+    script = (
+        "import os, signal; from pathlib import Path; from wsi_kd.core.files import publish\n"
+        f"with publish(Path({str(target)!r})) as temporary:\n"
+        "    temporary.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert target.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2
+    publish_text(target, "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_json_round_trip_and_one_changed_character_is_refused(tmp_path):
+    path = tmp_path / "a.json"
+    publish_json(path, {"name": "ä", "value": 0.1})
+    assert read_json(path, remake="make a") == {"name": "ä", "value": 0.1}
+    path.write_text(path.read_text().replace("0.1", "0.2"))
+    with pytest.raises(BadInput, match=r"changed or damaged.*make a$"):
+        read_json(path, remake="make a")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"a": 1}', "\x00"])
+def test_json_that_is_not_ours_is_bad_input(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(BadInput, match="make a"):
+        read_json(path, remake="make a")
+
+
+def test_json_refuses_nan(tmp_path):
+    with pytest.raises(ValueError, match="Out of range"):
+        publish_json(tmp_path / "a.json", {"a": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_table_round_trip_and_damage(tmp_path):
+    path = tmp_path / "a.csv"
+    publish_table(path, ("x", "y"), [(1, 'quote " and, comma'), (2, "line\nbreak")], stamp={"kind": "t"})
+    assert read_table(path, remake="make a") == [
+        {"x": "1", "y": 'quote " and, comma'},
+        {"x": "2", "y": "line\nbreak"},
+    ]
+    path.write_text(path.read_text().replace("1", "3"))
+    with pytest.raises(BadInput, match="sha256 differs"):
+        read_table(path, remake="make a")
+
+
+def test_content_hash_does_not_depend_on_key_order():
+    first = {"a": 1, "b": [1, 2]}
+    assert content_hash(first) == content_hash(json.loads('{"b": [1, 2], "a": 1}'))
+    assert content_hash(first) != content_hash({"a": 1, "b": [2, 1]})
+
+
+def test_only_finished_names_appear(tmp_path):
+    target = tmp_path / ("n" * 240 + ".txt")
+    publish_text(target, "long name")
+    assert [path.name for path in Path(tmp_path).iterdir()] == [target.name]

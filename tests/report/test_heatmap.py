@@ -1,0 +1,177 @@
+"""Heatmaps: area averaging against hand-worked values, the picture against the map it shows."""
+
+import numpy as np
+import pytest
+from matplotlib import colormaps
+from PIL import Image
+
+from wsi_kd.core.errors import BadInput, RunFailed
+from wsi_kd.report.heatmap import (
+    MAPPINGS,
+    OPACITY,
+    SIDE_PX,
+    TITLE_PX,
+    draw_heatmap,
+    render_heatmap,
+    scale_bar,
+    score_map,
+)
+
+
+def on_map(coords, scores, **changes):
+    place = {"tile_level0_px": 100.0, "level0_px_per_px": 100.0, "origin": (0, 0), "shape": (3, 4)} | changes
+    return score_map(np.array(coords, np.int64).reshape(-1, 2), np.array(scores, np.float64), **place)
+
+
+def test_a_tile_on_the_pixel_grid_fills_its_pixel_alone():
+    averages = on_map([[200, 100]], [0.7])
+    assert averages.dtype == np.float32
+    assert averages[1, 2] == np.float32(0.7)
+    assert np.isnan(averages).sum() == 11
+
+
+def test_overlapping_tiles_are_averaged_by_their_area_in_the_pixel():
+    # In pixel (0, 1), tile A covers columns 100-150 of rows 0-100, tile B columns 125-200 of rows 0-50.
+    averages = on_map([[50, 0], [125, -50]], [1.0, 0.2])
+    area_a, area_b = 50 * 100, 75 * 50
+    assert averages[0, 1] == pytest.approx((1.0 * area_a + 0.2 * area_b) / (area_a + area_b), abs=1e-6)
+    assert averages[0, 0] == pytest.approx(1.0)
+    assert averages[0, 2] == pytest.approx(0.2)
+    assert np.isnan(averages[1:]).all()
+
+
+def test_a_fractional_tile_edge_is_not_rounded():
+    averages = on_map([[0, 0], [0, 0]], [0.0, 1.0], tile_level0_px=150.5)
+    assert averages[1, 1] == pytest.approx(0.5)
+    assert np.isfinite(averages).sum() == 4
+    # A second tile of 0.5 px width in pixel (0, 2) still decides that pixel.
+    assert on_map([[0, 0]], [0.3], tile_level0_px=200.5)[0, 2] == pytest.approx(0.3)
+
+
+def test_the_origin_shifts_the_map_and_tiles_outside_are_cut():
+    averages = on_map([[1000, 2000], [900, 2000], [1350, 2250]], [0.1, 0.9, 0.5], origin=(1000, 2000))
+    assert averages[0, 0] == pytest.approx(0.1)
+    assert averages[2, 3] == pytest.approx(0.5)
+    assert np.isfinite(averages).sum() == 2
+
+
+def test_equal_scores_give_a_constant_map_and_order_does_not_matter():
+    rng = np.random.default_rng(0)
+    coords = rng.integers(0, 300, (200, 2))
+    assert np.nanmax(np.abs(on_map(coords, np.full(200, 0.37)) - np.float32(0.37))) < 1e-7
+    scores = rng.random(200)
+    order = rng.permutation(200)
+    np.testing.assert_allclose(on_map(coords, scores), on_map(coords[order], scores[order]), atol=1e-6)
+
+
+def test_the_map_agrees_with_a_count_over_level0_pixels():
+    rng = np.random.default_rng(1)
+    coords, scores = rng.integers(-20, 90, (25, 2)), rng.random(25)
+    sums, areas = np.zeros((60, 80)), np.zeros((60, 80))
+    for (x, y), score in zip(coords, scores, strict=True):
+        rows, columns = slice(max(y, 0), max(y + 30, 0)), slice(max(x, 0), max(x + 30, 0))
+        sums[rows, columns] += score
+        areas[rows, columns] += 1
+    pooled = [part.reshape(6, 10, 8, 10).sum(axis=(1, 3)) for part in (sums, areas)]
+    averages = on_map(coords, scores, tile_level0_px=30, level0_px_per_px=10, shape=(6, 8))
+    covered = pooled[1] > 0
+    np.testing.assert_allclose(averages[covered], (pooled[0][covered] / pooled[1][covered]), rtol=1e-6)
+    assert np.isnan(averages[~covered]).all()
+
+
+def test_no_tiles_and_nan_scores_leave_the_map_empty():
+    assert np.isnan(on_map([], [])).all()
+    averages = on_map([[0, 0], [100, 0]], [np.nan, 0.4])
+    assert np.isnan(averages[0, 0])
+    assert averages[0, 1] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("um_per_px", "width_px", "expected"),
+    [
+        (8.0, 900, (125.0, "1 mm")),
+        (1.0, 900, (200.0, "200 µm")),
+        (8.0, 3000, (625.0, "5 mm")),
+        (0.25, 100, (20.0, "5 µm")),
+    ],
+)
+def test_the_scale_bar_is_round_and_at_most_a_quarter_wide(um_per_px, width_px, expected):
+    assert scale_bar(um_per_px, width_px=width_px) == expected
+
+
+def picture(**changes):
+    arguments = {
+        "pixels": np.full((500, 600, 3), 255, np.uint8),
+        "coords": np.array([[1000, 0], [1200, 0]], np.int64),
+        "scores": np.array([0.0, 1.0]),
+        "tile_level0_px": 200.0,
+        "level0_px_per_px": 2.0,
+        "origin": (1000, 0),
+        "mapping": "student probability",
+        "title": "slide_1",
+        "slide_mpp": 0.5,
+    }
+    return arguments | changes
+
+
+def blended(value):
+    return np.rint((OPACITY * np.array(colormaps["viridis"](value)[:3]) + (1 - OPACITY)) * 255)
+
+
+def test_the_picture_shows_each_score_in_its_color_at_its_place():
+    image = render_heatmap(**picture()).astype(int)
+    assert np.abs(image[TITLE_PX + 50, SIDE_PX + 50] - blended(0.0)).max() <= 1
+    assert np.abs(image[TITLE_PX + 50, SIDE_PX + 150] - blended(1.0)).max() <= 1
+    assert (image[TITLE_PX + 50, SIDE_PX + 250] == 255).all()
+    # The border between the two tiles lies exactly at thumbnail column 100.
+    assert np.abs(image[TITLE_PX + 50, SIDE_PX + 99] - blended(0.0)).max() <= 1
+    assert np.abs(image[TITLE_PX + 50, SIDE_PX + 100] - blended(1.0)).max() <= 1
+
+
+def test_the_color_range_follows_the_mapping_unless_told_otherwise():
+    attention = picture(scores=np.array([2.0, 4.0]), mapping="attention x tiles (softmax)")
+    image = render_heatmap(**attention).astype(int)
+    assert np.abs(image[TITLE_PX + 50, SIDE_PX + 50] - blended(0.5)).max() <= 1
+    narrowed = render_heatmap(**attention, vmin=2, vmax=3).astype(int)
+    assert np.abs(narrowed[TITLE_PX + 50, SIDE_PX + 50] - blended(0.0)).max() <= 1
+    assert np.abs(narrowed[TITLE_PX + 50, SIDE_PX + 150] - blended(1.0)).max() <= 1
+
+
+def test_a_small_thumbnail_is_enlarged_and_the_tiles_with_it():
+    small = picture(pixels=np.full((30, 40, 3), 255, np.uint8), level0_px_per_px=20.0)
+    image = render_heatmap(**small).astype(int)
+    assert image.shape[1] >= 480
+    assert np.abs(image[TITLE_PX + 10, SIDE_PX + 60] - blended(0.0)).max() <= 1
+    assert np.abs(image[TITLE_PX + 10, SIDE_PX + 180] - blended(1.0)).max() <= 1
+
+
+def test_the_same_heatmap_is_the_same_file(tmp_path):
+    draw_heatmap(tmp_path / "a.png", **picture())
+    draw_heatmap(tmp_path / "b.png", **picture())
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(image), render_heatmap(**picture()))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_every_mapping_without_any_tile_leaves_the_thumbnail_bare(mapping):
+    image = render_heatmap(**picture(mapping=mapping, coords=np.empty((0, 2), np.int64), scores=np.empty(0)))
+    assert (image[TITLE_PX : TITLE_PX + 500, SIDE_PX : SIDE_PX + 600] == 255).all()
+
+
+@pytest.mark.parametrize("title", ["$\\frac{", "片\u202eid\n\x00" + "x" * 300, "\ud800", ""])
+def test_any_title_can_be_drawn(title):
+    assert render_heatmap(**picture(title=title)).shape == render_heatmap(**picture()).shape
+
+
+def test_an_unknown_mapping_names_the_known_ones():
+    with pytest.raises(BadInput, match=r"unknown heatmap mapping 'student'; known: .*student probability"):
+        render_heatmap(**picture(mapping="student"))
+
+
+def test_an_unwritable_folder_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFailed, match="heatmap"):
+        draw_heatmap(tmp_path / "file" / "heatmap.png", **picture())

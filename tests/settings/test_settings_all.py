@@ -1,0 +1,72 @@
+import json
+
+import pytest
+
+from wsi_kd.core.errors import BadInput
+from wsi_kd.settings.all import Settings, parse_json_settings, parse_settings, read_settings, sections_json
+
+
+def test_an_empty_file_is_all_defaults(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("")
+    assert read_settings(path) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ({"tiel": {}}, "c.yaml: unknown key 'tiel' (did you mean 'tile'?)"),
+        ({"tile": {"tile_pix": 3}}, "c.yaml: unknown key 'tile.tile_pix' (did you mean 'tile_px'?)"),
+        (
+            {"train": {"weno": {"mining": {"gaurd": True}}}},
+            "c.yaml: unknown key 'train.weno.mining.gaurd' (did you mean 'guard'?)",
+        ),
+    ],
+)
+def test_unknown_keys_are_named_with_the_nearest(value, line):
+    with pytest.raises(BadInput) as caught:
+        parse_settings(value, where="c.yaml")
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("tile", "tile_px", "large"),
+        ("tile", "tile_px", 0),
+        ("tile", "tile_mpp", -1),
+        ("tile", "tile_mpp", float("nan")),
+        ("train", "recipes", ["boosting"]),
+        ("train", "epochs", 1.5),
+        ("split", "folds", 1),
+        ("embed", "dtype", "int8"),
+    ],
+)
+def test_wrong_values_name_the_key_and_what_came(section, key, value):
+    with pytest.raises(BadInput, match=rf"^x: {section}\.{key}.*found "):
+        parse_settings({section: {key: value}}, where="x")
+
+
+def test_all_faults_are_told_at_once():
+    with pytest.raises(BadInput) as caught:
+        parse_settings({"tile": {"tile_px": 0}, "split": {"folds": 0}}, where="x")
+    assert "tile.tile_px" in str(caught.value)
+    assert "split.folds" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "!!python/object/apply:os.system [ls]", "\udcff"])
+def test_files_that_are_not_settings(tmp_path, text):
+    path = tmp_path / "a.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(BadInput) as caught:
+        read_settings(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_sections_travel_as_json_and_come_back_equal():
+    settings = parse_settings({"tile": {"tile_px": 100}}, where="x")
+    text = sections_json(settings, "slides", "tile")
+    assert set(json.loads(text)) == {"slides", "tile"}
+    assert parse_json_settings(text).tile == settings.tile
+    assert sections_json(parse_json_settings(text), "slides", "tile") == text

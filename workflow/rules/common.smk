@@ -1,0 +1,91 @@
+# What the rules share: the settings and the manifest, read once, and what each rule's inputs and parameters are.
+# Parameters are plain strings that hold exactly what a step uses (wsi_kd/cli/plan.py): a change reruns that step.
+
+import os
+import sys
+from pathlib import Path
+
+from wsi_kd.cli.plan import read_plan
+from wsi_kd.core.errors import WsiKdError
+
+# Jobs call the `wsi-kd` that stands beside this Snakemake, whether or not its environment is activated.
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+)
+
+try:
+    plan = read_plan(config)
+except WsiKdError as error:
+    print(f"wsi-kd: error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+RESULTS = str(plan.layout.root)
+TRAIN = plan.settings.train
+
+
+wildcard_constraints:
+    chunk=r"\d+",
+    recipe="|".join(TRAIN.recipes),
+    seed=r"\d+",
+    fold=r"\d+",
+
+
+def settings_of(step):
+    """Parameter `settings` of a step's rule."""
+    return lambda wildcards: plan.step_settings(step)
+
+
+def train_settings(wildcards):
+    """Parameter `settings` of one training."""
+    return plan.train_settings(wildcards.recipe, int(wildcards.seed))
+
+
+def chunk_rows_of(step):
+    """Parameter `rows` of a chunk's job: what the step uses of its manifest rows."""
+    return lambda wildcards: plan.chunk_hash(step, int(wildcards.chunk))
+
+
+def all_rows_of(step):
+    """Parameter `rows` of a job for the whole manifest."""
+    return lambda wildcards: plan.all_rows_hash(step)
+
+
+def slide_files(wildcards):
+    """Slides of a chunk."""
+    return plan.slide_files(int(wildcards.chunk))
+
+
+def edited_masks(wildcards):
+    """Hand-drawn masks of a chunk."""
+    return plan.edited_masks(int(wildcards.chunk))
+
+
+def annotation_files(wildcards):
+    """Annotations of a chunk."""
+    return plan.annotation_files(int(wildcards.chunk))
+
+
+def encoder_weights(wildcards):
+    """Local weight file of the encoder, if one is set."""
+    weights = plan.settings.embed.weights
+    return [] if weights is None else [str(weights)]
+
+
+def given_splits(wildcards):
+    """Splits made elsewhere, if the settings name any."""
+    return plan.given_split_files()
+
+
+def every_chunk(folder):
+    """Status tables of all chunks of a step."""
+    return [f"{RESULTS}/{folder}/chunk-{chunk}.csv" for chunk in range(len(plan.chunks))]
+
+
+def every_model(folder, name):
+    """One file of every recipe, seed and fold."""
+    return expand(
+        f"{RESULTS}/{folder}/{{recipe}}/seed{{seed}}/fold{{fold}}/{name}",
+        recipe=TRAIN.recipes,
+        seed=TRAIN.seeds,
+        fold=range(plan.folds),
+    )

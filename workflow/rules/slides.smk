@@ -1,0 +1,77 @@
+# Slides -> features, one job for each `run.slides_per_job` manifest rows. A slide that fails ends with a status in the
+# chunk's table; the job fails only if the machine does.
+
+
+rule mask:
+    input:
+        slides=slide_files,
+        edited=edited_masks,
+    output:
+        status=f"{RESULTS}/masks/chunk-{{chunk}}.csv",
+    log:
+        f"{RESULTS}/logs/mask/chunk-{{chunk}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/mask/chunk-{{chunk}}.tsv"
+    conda:
+        "../envs/wsi_kd.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        settings=settings_of("mask"),
+        rows=chunk_rows_of("mask"),
+    message:
+        "mask: finding the tissue of chunk {wildcards.chunk}"
+    shell:
+        "wsi-kd mask --settings {params.settings:q} --chunk {wildcards.chunk} --rows-hash {params.rows} &> {log:q}"
+
+
+rule tile:
+    input:
+        status=rules.mask.output.status,
+        annotations=annotation_files,
+    output:
+        status=f"{RESULTS}/tiles/chunk-{{chunk}}.csv",
+    log:
+        f"{RESULTS}/logs/tile/chunk-{{chunk}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tile/chunk-{{chunk}}.tsv"
+    conda:
+        "../envs/wsi_kd.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=settings_of("tile"),
+        rows=chunk_rows_of("tile"),
+    message:
+        "tile: laying the grid on chunk {wildcards.chunk}"
+    shell:
+        "wsi-kd tile --settings {params.settings:q} --chunk {wildcards.chunk} --rows-hash {params.rows} &> {log:q}"
+
+
+rule embed:
+    input:
+        status=rules.tile.output.status,
+        weights=encoder_weights,
+    output:
+        status=f"{RESULTS}/features/chunk-{{chunk}}.csv",
+    log:
+        f"{RESULTS}/logs/embed/chunk-{{chunk}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/embed/chunk-{{chunk}}.tsv"
+    conda:
+        "../envs/wsi_kd.yaml"
+    threads: 4
+    resources:
+        mem_mb=16000,
+        runtime=720,
+    params:
+        settings=settings_of("embed"),
+        rows=chunk_rows_of("embed"),
+    message:
+        "embed: describing the tiles of chunk {wildcards.chunk}"
+    shell:
+        "wsi-kd embed --settings {params.settings:q} --chunk {wildcards.chunk} --rows-hash {params.rows} &> {log:q}"

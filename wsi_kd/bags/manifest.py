@@ -1,0 +1,208 @@
+"""The manifest (slides.csv): which slides there are, whose they are, and what they are labeled."""
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from wsi_kd.bags.manifest_checks import check_case_ids, check_columns, check_labels, check_slide_ids, clashes
+from wsi_kd.bags.slide_files import (
+    is_regular_file,
+    is_slide_name,
+    same_name_key,
+    slide_id_fault,
+    slide_id_of,
+    slides_in,
+)
+from wsi_kd.bags.tables import Table, TableRow, listed, read_text_table
+from wsi_kd.core.errors import BadInput, unknown_name
+
+PARTS = ("train", "val", "test")
+TABLE_SUFFIXES = (".csv", ".tsv")
+
+
+class SlideRow(NamedTuple):
+    """One slide of a manifest; text is stripped and in Unicode form NFC."""
+
+    slide_id: str
+    path: Path
+    label: str
+    """Empty only for inference."""
+    case_id: str
+    """The patient; the slide's own id where the manifest names none."""
+    split: str
+    """train, val, test or empty."""
+    slide_mpp: float | None
+    """Resolution in um/px that overrides the metadata."""
+    annotation: Path | None
+    site: str
+
+
+class Manifest(NamedTuple):
+    """Every slide in the file's order, and the classes in order (the negative one first)."""
+
+    rows: tuple[SlideRow, ...]
+    classes: tuple[str, ...]
+
+
+def read_manifest(path: Path, *, slides_dir: Path | None, classes: Sequence[str]) -> Manifest:
+    """Read a manifest and check all of it, so that no fault shows up hours later.
+
+    Columns: `slide_id,path,label` or, as in CLAM, `slide_id,label` with `slides_dir`, where a slide's file is
+    found by its id; optional `case_id,split,slide_mpp,annotation,site`; others are left alone. Relative paths
+    start from `slides_dir` where it is given, else from the manifest's folder.
+
+    Args:
+        path: the CSV (or .tsv) file.
+        slides_dir: folder of the slides.
+        classes: labels in order; empty: the labels found, sorted.
+
+    Raises:
+        BadInput: with file, line and column; faults of one kind are listed together.
+    """
+    table = read_text_table(path)
+    check_columns(table, ("slide_id", "label") if slides_dir else ("slide_id", "path", "label"))
+    if "path" not in table.columns:
+        table = _with_paths(table, slides_dir or path.parent)
+    rows = tuple(_row(table, record, slides_dir or path.parent) for record in table.rows)
+    check_slide_ids(table, [row.slide_id for row in rows])
+    check_case_ids(table, [row.case_id for row in rows])
+    _check_files(table, rows)
+    return Manifest(rows, check_labels(table, [row.label for row in rows], classes))
+
+
+def chunk_rows(rows: Sequence[SlideRow], slides_per_job: int) -> list[tuple[SlideRow, ...]]:
+    """Cut rows into runs of `slides_per_job` (the last may be shorter), in order."""
+    return [tuple(rows[start : start + slides_per_job]) for start in range(0, len(rows), slides_per_job)]
+
+
+def rows_of_slides(paths: Sequence[Path], slide_mpp: float | None) -> tuple[SlideRow, ...]:
+    """Make rows for inference from slide files, folders of slides, and CSV files with a column `path`.
+
+    In a CSV every other column is optional; its own slide_mpp goes before the argument's.
+
+    Raises:
+        BadInput: missing files (all at once), folders without slides, ids that clash or cannot name a file.
+    """
+    rows = [row for path in paths for row in _rows_of(path, slide_mpp)]
+    missing = [str(row.path) for row in rows if not is_regular_file(row.path)]
+    if missing:
+        raise BadInput(f"no such slide file: {listed(missing)}")
+    faults = [f"{str(row.path)!r} {fault}" for row in rows if (fault := slide_id_fault(row.slide_id))]
+    if faults:
+        raise BadInput(f"no usable slide id: {listed(faults)}; name them in a CSV with slide_id,path")
+    clashing = clashes(row.slide_id for row in rows)
+    if clashing:
+        files = [str(row.path) for row in rows if same_name_key(row.slide_id) in clashing]
+        raise BadInput(f"slides with the same id: {listed(files)}; name them in a CSV with slide_id,path")
+    return tuple(rows)
+
+
+def _rows_of(path: Path, slide_mpp: float | None) -> list[SlideRow]:
+    if path.is_dir():
+        files = slides_in(path)
+        if not files:
+            raise BadInput(f"{path}: no slide in this folder (subfolders are not searched)")
+        return [_bare_row(file, slide_mpp) for file in files]
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        return [_bare_row(path, slide_mpp)]
+    table = read_text_table(path)
+    check_columns(table, ("path",))
+    rows = [_row(table, record, path.parent) for record in table.rows]
+    named = [row if row.slide_id else _bare_row(row.path, row.slide_mpp) for row in rows]
+    return [row if row.slide_mpp else row._replace(slide_mpp=slide_mpp) for row in named]
+
+
+def _bare_row(path: Path, slide_mpp: float | None) -> SlideRow:
+    slide_id = slide_id_of(path)
+    return SlideRow(slide_id, path, "", slide_id, "", slide_mpp, None, "")
+
+
+def _with_paths(table: Table, slides_dir: Path) -> Table:
+    """CLAM's layout: fill the column path by looking for each id, with or without ending, in `slides_dir`."""
+    found: dict[str, list[str]] = {}
+    for file in slides_in(slides_dir):
+        found.setdefault(slide_id_of(file), []).append(file.name)
+    rows, missing, ambiguous = [], [], []
+    for record in table.rows:
+        named = Path(_nfc(record.cells["slide_id"]))
+        slide_id = slide_id_of(named) if is_slide_name(named) and named.name == str(named) else str(named)
+        files = [name for name in found.get(slide_id, []) if str(named) in {slide_id, _nfc(name)}]
+        if len(files) == 1:
+            rows.append(TableRow(record.line, {**record.cells, "slide_id": slide_id, "path": files[0]}))
+        elif files:
+            ambiguous.append(f"{slide_id} ({', '.join(files)})")
+        else:
+            missing.append(repr(record.cells["slide_id"]))
+    where = f"{table.path}: column slide_id"
+    if missing:
+        raise BadInput(f"{where}: no slide file in {slides_dir} for {len(missing)} ids: {listed(missing)}")
+    if ambiguous:
+        raise BadInput(
+            f"{where}: several files fit: {listed(ambiguous)}; write the ending or add the column path"
+        )
+    return table._replace(columns=(*table.columns, "path"), rows=tuple(rows))
+
+
+def _row(table: Table, record: TableRow, base: Path) -> SlideRow:
+    """Read one record of a table that has the column `path`."""
+    cells = {name: _nfc(cell) for name, cell in record.cells.items()}
+    if not cells["path"]:
+        raise BadInput(f"{table.path}: line {record.line}, column path: empty; expected the slide's file")
+    file = base / record.cells["path"]
+    annotation = record.cells.get("annotation", "")
+    slide_id = cells["slide_id"] if "slide_id" in cells else slide_id_of(file)
+    return SlideRow(
+        slide_id=slide_id,
+        path=file,
+        label=cells.get("label", ""),
+        case_id=cells.get("case_id", "") or slide_id,
+        split=_split(table, record),
+        slide_mpp=_slide_mpp(table, record),
+        annotation=base / annotation if annotation else None,
+        site=cells.get("site", ""),
+    )
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _split(table: Table, record: TableRow) -> str:
+    value = record.cells.get("split", "")
+    if value and value not in PARTS:
+        fault = unknown_name("part", value, PARTS)
+        raise BadInput(f"{table.path}: line {record.line}, column split: {fault}")
+    return value
+
+
+def _slide_mpp(table: Table, record: TableRow) -> float | None:
+    text = record.cells.get("slide_mpp", "")
+    if not text:
+        return None
+    try:
+        value = float(text) if "_" not in text else math.nan
+    except ValueError:
+        value = math.nan
+    if math.isfinite(value) and value > 0:
+        return value
+    dotted = f"; write the decimal comma as a dot: {text.replace(',', '.')}" if "," in text else ""
+    raise BadInput(
+        f"{table.path}: line {record.line}, column slide_mpp: '{text}'; "
+        f"expected a positive number of um/px such as 0.25, or nothing{dotted}"
+    )
+
+
+def _check_files(table: Table, rows: Sequence[SlideRow]) -> None:
+    for column in ("path", "annotation"):
+        files: list[Path | None] = [getattr(row, column) for row in rows]
+        missing = [
+            f"{row.slide_id} ({file})"
+            for row, file in zip(rows, files, strict=True)
+            if file is not None and not is_regular_file(file)
+        ]
+        if missing:
+            raise BadInput(
+                f"{table.path}: column {column}: no such file for {len(missing)}: {listed(missing)}"
+            )

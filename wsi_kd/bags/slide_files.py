@@ -1,0 +1,125 @@
+"""From files to slide ids and back: which names are slides, and which ids can name a file."""
+
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from wsi_kd.core.errors import BadInput
+
+SLIDE_EXTENSIONS = (
+    ".ome.tiff",
+    ".ome.tif",
+    ".svs",
+    ".tiff",
+    ".tif",
+    ".ndpi",
+    ".mrxs",
+    ".scn",
+    ".bif",
+    ".vms",
+    ".vmu",
+    ".svslide",
+    ".czi",
+    ".dcm",
+)
+"""File name endings of whole slides, any case; compound endings first."""
+
+MAX_ID_BYTES = 200
+_SERIES_UID = b"\x20\x00\x0e\x00UI"
+_DICOM_HEADER_BYTES = 1 << 20
+
+
+def slide_id_of(path: Path) -> str:
+    """Return the file's name without a slide's ending, `.ome.tif` as a whole.
+
+    >>> slide_id_of(Path("scans/P1.v2.ome.tif")), slide_id_of(Path("P1.SVS")), slide_id_of(Path("P1.v2"))
+    ('P1.v2', 'P1', 'P1.v2')
+    """
+    name = unicodedata.normalize("NFC", path.name)
+    for ending in SLIDE_EXTENSIONS:
+        if name.lower().endswith(ending) and len(name) > len(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def is_slide_name(path: Path) -> bool:
+    """Tell whether the name ends like a slide's and is no hidden file."""
+    return path.name.lower().endswith(SLIDE_EXTENSIONS) and not path.name.startswith(".")
+
+
+def slide_id_fault(slide_id: str) -> str:
+    """Say why an id cannot name files (masks/<slide_id>.geojson, ...), or return an empty string.
+
+    >>> slide_id_fault("P1"), slide_id_fault("../P1")
+    ('', 'holds a path separator')
+    """
+    if not slide_id:
+        return "is empty"
+    if "/" in slide_id or "\\" in slide_id:
+        return "holds a path separator"
+    if any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in slide_id):
+        return "holds a control or invisible character"
+    if slide_id[0] in "-.=+@":
+        return f"starts with '{slide_id[0]}'"
+    if len(slide_id.encode()) > MAX_ID_BYTES:
+        return f"is longer than {MAX_ID_BYTES} bytes"
+    return ""
+
+
+def same_name_key(name: str) -> str:
+    """Return a key that is equal for names which differ only in case or in Unicode form (NFC, NFD, wide)."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+def is_regular_file(path: Path) -> bool:
+    """Tell whether a readable-looking file is there; a folder, a pipe or an impossible name is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def slides_in(folder: Path) -> list[Path]:
+    """List the slides of a folder, sorted by name, without looking into its subfolders.
+
+    MIRAX slides are their `.mrxs` file (the folder beside it is data). The files of one DICOM series are one
+    slide: its first file stands for it, and OpenSlide finds the others.
+
+    Raises:
+        BadInput: not a folder, or not readable.
+    """
+    try:
+        files = sorted(path for path in folder.iterdir() if is_slide_name(path) and is_regular_file(path))
+    except OSError as error:
+        raise BadInput(
+            f"{folder}: cannot be listed ({error.strerror}); expected a folder of slides"
+        ) from None
+    return list(_first_of_series(files))
+
+
+def _first_of_series(files: Iterable[Path]) -> Iterable[Path]:
+    seen: set[bytes] = set()
+    for path in files:
+        if path.suffix.lower() == ".dcm":
+            series = _dicom_series(path)
+            if series and series in seen:
+                continue
+            seen.add(series)
+        yield path
+
+
+def _dicom_series(path: Path) -> bytes:
+    """Return the SeriesInstanceUID (0020,000E) of an explicit-VR little-endian file, or nothing.
+
+    WSI files are always so encoded: compressed transfer syntaxes admit no other (DICOM PS3.5, section 10).
+    """
+    try:
+        with path.open("rb") as handle:
+            header = handle.read(_DICOM_HEADER_BYTES)
+    except OSError:
+        return b""
+    start = header.find(_SERIES_UID)
+    if header[128:132] != b"DICM" or start < 0:
+        return b""
+    length = int.from_bytes(header[start + 6 : start + 8], "little")
+    return header[start + 8 : start + 8 + length].rstrip(b"\0 ")

@@ -1,0 +1,78 @@
+"""The command `wsi-kd`: one command a step, errors as one line, nothing heavy loaded until a command needs it."""
+
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import typer
+from typer.exceptions import TyperException
+
+from wsi_kd.cli.check import check_status, summary
+from wsi_kd.cli.configuration import config_app
+from wsi_kd.cli.demo import demo_cohort
+from wsi_kd.cli.doctor import doctor
+from wsi_kd.cli.infer import infer
+from wsi_kd.cli.models import predict, split, train
+from wsi_kd.cli.results import evaluate, report
+from wsi_kd.cli.slides import embed, mask, tile
+from wsi_kd.core.errors import WsiKdError
+
+app = typer.Typer(
+    name="wsi-kd",
+    help="Whole-slide images and slide labels in; a WENO classifier, its heatmaps and its limits out. "
+    "Research only: not for diagnosis.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+        "help_option_names": ["-h", "--help"],
+    },
+)
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Start here": (doctor, demo_cohort, infer),
+    "The line, one command a step": (mask, tile, embed, split, train, predict, evaluate, report),
+    "After a run": (check_status, summary),
+}
+for _panel, _commands in PANELS.items():
+    for _command in _commands:
+        app.command(_command.__name__.replace("_", "-"), rich_help_panel=_panel)(_command)
+app.add_typer(config_app, name="config", rich_help_panel="Start here")
+
+INTERRUPTED = 130
+TERMINATED = 143
+BROKEN_PIPE = 141
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit: 0 done, 1 the run failed, 2 bad input, 130 interrupted; one line says why."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; an error nobody foresaw is a bug and keeps its traceback."""
+    try:
+        returned: Any = app(arguments or ["--help"], standalone_mode=False)
+    except WsiKdError as error:
+        return _fail(str(error), error.exit_code)
+    except TyperException as error:
+        return _fail(f"{error.format_message()} (see wsi-kd --help)", error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted; finished files are whole, run the same command again to go on", INTERRUPTED)
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment]  # the reader is gone: nothing left to flush at exit
+        return BROKEN_PIPE
+    if returned == INTERRUPTED:
+        return _fail("interrupted; finished files are whole, run the same command again to go on", INTERRUPTED)
+    return returned if isinstance(returned, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"wsi-kd: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(TERMINATED)  # unwinds, so that unfinished temporary files are removed

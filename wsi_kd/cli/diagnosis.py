@@ -1,0 +1,173 @@
+"""What `wsi-kd doctor` looks at: each check tells what was found and, where that will not do, the remedy."""
+
+import os
+import shutil
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from wsi_kd.bags.manifest import Manifest, read_manifest
+from wsi_kd.core.errors import BadInput, SlideProblem, WsiKdError
+from wsi_kd.core.machine import usable_cpus
+from wsi_kd.settings.all import Settings
+
+OPENSLIDE_FLOOR = (4, 0, 1)
+"""Earlier libraries crash on damaged DICOM and leak on damaged TIFF files."""
+TORCH_FLOOR = (2, 10)
+"""Earlier versions run code from weight files that torch.load(weights_only=True) should refuse."""
+SAMPLED_SLIDES = 20
+GIB = 2**30
+
+
+class State(StrEnum):
+    """How a check ended; only `broken` stops a run."""
+
+    OK = "ok"
+    WARNING = "warning"
+    BROKEN = "broken"
+
+
+class Check(NamedTuple):
+    """One line of the doctor's table."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def check_cpus() -> Check:
+    """Tell the CPU cores this process may use."""
+    cores, installed = usable_cpus(), os.cpu_count()
+    return Check("CPU cores", State.OK, f"{cores} usable of {installed}")
+
+
+def check_openslide() -> Check:
+    """Load OpenSlide and compare its library version with the floor."""
+    remedy = "pip install --upgrade openslide-python openslide-bin"
+    try:
+        import openslide
+    except (ImportError, OSError) as error:
+        return Check("OpenSlide", State.BROKEN, f"does not load: {_line(error)}", remedy)
+    return compare("OpenSlide", openslide.__library_version__, floor=OPENSLIDE_FLOOR, remedy=remedy)
+
+
+def check_torch() -> list[Check]:
+    """Load torch, compare its version with the floor, and tell the GPUs."""
+    remedy = "make install (or: pip install -c constraints.txt -e .)"
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return [Check("torch", State.BROKEN, f"does not load: {_line(error)}", remedy)]
+    found = compare("torch", torch.__version__, floor=TORCH_FLOOR, remedy=remedy)
+    if not torch.cuda.is_available():
+        needed = "a GPU is not needed for stain_texture; networks embed far faster on one"
+        return [found, Check("GPU", State.OK, f"none, all runs on the CPU ({needed})")]
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return [found, Check("GPU", State.OK, ", ".join(names))]
+
+
+def check_packages() -> Check:
+    """Tell the versions of the packages that read files; an absent one is broken."""
+    found, absent = [], []
+    for name in ("timm", "h5py", "safetensors", "shapely", "opencv-python-headless", "snakemake"):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            absent.append(name)
+    if absent:
+        return Check("packages", State.BROKEN, f"absent: {', '.join(absent)}", "make install")
+    return Check("packages", State.OK, ", ".join(found))
+
+
+def check_encoder(settings: Settings) -> tuple[Check, int]:
+    """Build the encoder that the settings name; tell how many features a tile gets (0 where it cannot be built)."""
+    from wsi_kd.features.encoders import create_encoder
+
+    embed = settings.embed
+    try:
+        encoder = create_encoder(
+            embed.encoder,
+            weights=embed.weights,
+            input_px=embed.input_px,
+            pixel_mean=embed.pixel_mean,
+            pixel_std=embed.pixel_std,
+            precision=embed.precision,
+            device=embed.device,
+        )
+    except WsiKdError as error:
+        remedy = "correct the section embed; hub models need the network once, or embed.weights"
+        return Check("encoder", State.BROKEN, _line(error), remedy), 0
+    return Check("encoder", State.OK, f"{encoder.name}: {encoder.feature_dim} features a tile"), encoder.feature_dim
+
+
+def check_manifest(settings: Settings) -> tuple[Check, Manifest | None]:
+    """Read the manifest with all its faults."""
+    run = settings.run
+    try:
+        manifest = read_manifest(run.manifest, slides_dir=run.slides_dir, classes=run.classes)
+    except BadInput as error:
+        return Check("manifest", State.BROKEN, _line(error), "correct the manifest"), None
+    cases = len({row.case_id for row in manifest.rows})
+    found = f"{len(manifest.rows)} slides of {cases} cases; classes: {', '.join(manifest.classes)}"
+    return Check("manifest", State.OK, found), manifest
+
+
+def check_disk(settings: Settings, manifest: Manifest | None, *, bytes_per_tile: int) -> Check:
+    """Compare the free disk at results_dir with what features of slides that are all tissue would need."""
+    folder = _existing(settings.run.results_dir)
+    if not os.access(folder, os.W_OK):
+        return Check("disk", State.BROKEN, f"{folder} cannot be written", "set run.results_dir to another folder")
+    free = shutil.disk_usage(folder).free
+    tiles = _tiles_at_most(settings, manifest)
+    needed = tiles * bytes_per_tile
+    found = f"{free / GIB:.1f} GiB free at {folder}; features need at most {needed / GIB:.1f} GiB"
+    remedy = "free space, set run.results_dir to another disk, or raise tile.tile_mpp"
+    if free < needed / 10:
+        return Check("disk", State.BROKEN, found, remedy)
+    return Check("disk", State.WARNING if free < needed else State.OK, found, remedy if free < needed else "")
+
+
+def compare(name: str, found: str, *, floor: tuple[int, ...], remedy: str) -> Check:
+    """Compare a version such as 2.13.0+cpu with the oldest that will do."""
+    numbers = tuple(int(part) for part in found.split("+")[0].split(".") if part.isdigit())
+    if numbers < floor:
+        return Check(name, State.BROKEN, f"{found}, needs {'.'.join(map(str, floor))} or newer", remedy)
+    return Check(name, State.OK, found)
+
+
+def _tiles_at_most(settings: Settings, manifest: Manifest | None) -> int:
+    """Estimate tiles from the size of some slides, all of their area counted as tissue."""
+    from wsi_kd.slides.mpp import resolve_mpp
+    from wsi_kd.slides.reader import open_slide
+
+    if manifest is None:
+        return 0
+    rows = manifest.rows[:: max(1, len(manifest.rows) // SAMPLED_SLIDES)]
+    stride_um = (settings.tile.tile_px - settings.tile.overlap_px) * settings.tile.tile_mpp
+    counts = []
+    for row in rows:
+        try:
+            with open_slide(row.path, background=settings.slides.background) as reader:
+                mpp = resolve_mpp(
+                    reader.properties,
+                    override=row.slide_mpp,
+                    min_mpp=settings.slides.min_mpp,
+                    max_mpp=settings.slides.max_mpp,
+                    from_objective=settings.slides.mpp_from_objective,
+                ).mpp
+                counts.append(reader.bounds[2] * reader.bounds[3] * mpp**2 / stride_um**2)
+        except SlideProblem:
+            continue  # the run itself gives this slide a status and a reason
+    return int(median(counts) * len(manifest.rows)) if counts else 0
+
+
+def _existing(folder: Path) -> Path:
+    resolved = folder.resolve()
+    return next(parent for parent in (resolved, *resolved.parents) if parent.is_dir())
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,56 @@
+"""Command doctor: is everything there, before hours are spent?"""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from wsi_kd.cli.diagnosis import (
+    Check,
+    State,
+    check_cpus,
+    check_disk,
+    check_encoder,
+    check_manifest,
+    check_openslide,
+    check_packages,
+    check_torch,
+)
+from wsi_kd.cli.options import ConfigFile
+from wsi_kd.core.errors import BadInput
+from wsi_kd.settings.all import Settings, read_settings
+
+_STYLES = {State.OK: "green", State.WARNING: "yellow", State.BROKEN: "bold red"}
+_BYTES = {"float16": 2, "float32": 4}
+_BYTES_BESIDE_FEATURES = 17
+"""Of a tile in its feature file: two int64 coordinates and an int8 label."""
+
+
+def doctor(*, config: ConfigFile = None) -> None:
+    """Check the installation and, with --config, the encoder, the manifest and the disk; exit code 2 if broken."""
+    checks = installation()
+    if config is not None:
+        checks += cohort(read_settings(config))
+    Console().print(_table(checks))
+    broken = [check.name for check in checks if check.state is State.BROKEN]
+    if broken:
+        raise BadInput(f"{len(broken)} of {len(checks)} checks failed: {', '.join(broken)}; the table says the remedies")
+
+
+def installation() -> list[Check]:
+    """Check what needs no settings."""
+    return [check_cpus(), check_openslide(), *check_torch(), check_packages()]
+
+
+def cohort(settings: Settings) -> list[Check]:
+    """Check what the settings name."""
+    manifest_check, manifest = check_manifest(settings)
+    encoder_check, feature_dim = check_encoder(settings)
+    bytes_per_tile = feature_dim * _BYTES[settings.embed.dtype] + _BYTES_BESIDE_FEATURES
+    return [manifest_check, encoder_check, check_disk(settings, manifest, bytes_per_tile=bytes_per_tile)]
+
+
+def _table(checks: list[Check]) -> Table:
+    table = Table("check", "state", "found", "remedy")
+    for check in checks:
+        table.add_row(check.name, Text(check.state, style=_STYLES[check.state]), Text(check.found), Text(check.remedy))
+    return table

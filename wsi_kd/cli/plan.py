@@ -1,0 +1,137 @@
+"""What the workflow must run: read once by workflow/rules/common.smk, so that the rules themselves hold no logic.
+
+A rule's parameters are plain strings, and each holds exactly what its step uses: Snakemake reruns a rule when one of
+them changes, so an edit of one settings section (or of one manifest column) reruns that step and those after it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from wsi_kd.bags.manifest import Manifest, SlideRow, chunk_rows, read_manifest
+from wsi_kd.bags.splits import count_folds
+from wsi_kd.cli.layout import Layout
+from wsi_kd.core.errors import BadInput
+from wsi_kd.core.files import content_hash
+from wsi_kd.settings.all import Settings, parse_settings, sections_json
+from wsi_kd.settings.models import TrainSettings, WenoSettings
+
+NO_CONFIG = (
+    "no settings given; copy configs/default.yaml and run: snakemake -c8 --configfile my.yaml "
+    "(configs/demo.yaml runs the demo cohort, which `make demo` draws first)"
+)
+STEP_SECTIONS: dict[str, tuple[str, ...]] = {
+    "mask": ("slides", "mask"),
+    "tile": ("slides", "mask", "tile"),
+    "embed": ("slides", "mask", "tile", "embed"),
+    "split": ("split",),
+    "train": ("slides", "mask", "tile", "embed", "train"),
+    "predict": ("predict",),
+    "evaluate": ("split", "evaluate"),
+    "report": ("slides", "mask", "tile", "embed", "split", "train", "predict", "evaluate", "report"),
+    "check_status": (),
+}
+"""Settings sections that each rule hands to its command; upstream ones are recorded in the artifacts."""
+_RUN_KEYS = ("manifest", "slides_dir", "classes", "results_dir")
+_EXTRA_RUN_KEYS: dict[str, tuple[str, ...]] = {
+    "mask": ("slides_per_job",),
+    "tile": ("slides_per_job",),
+    "embed": ("slides_per_job",),
+    "split": ("slides_per_job",),
+    "report": ("title",),
+    "check_status": ("max_failed_slides",),
+}
+_ROW_COLUMNS: dict[str, tuple[str, ...]] = {
+    "mask": ("slide_id", "path", "slide_mpp"),
+    "tile": ("slide_id", "path", "slide_mpp", "annotation"),
+    "embed": ("slide_id", "path", "slide_mpp"),
+    "split": ("slide_id", "case_id", "label", "split"),
+    "report": ("slide_id", "case_id", "label", "path", "site"),
+}
+
+
+class Plan(NamedTuple):
+    """The settings, the manifest and what follows from them."""
+
+    settings: Settings
+    manifest: Manifest
+    layout: Layout
+    chunks: tuple[tuple[SlideRow, ...], ...]
+    folds: int
+
+    def step_settings(self, step: str) -> str:
+        """Return the JSON that the rule of this step hands to its command as `--settings`."""
+        keys = _RUN_KEYS + _EXTRA_RUN_KEYS.get(step, ())
+        run = {key: self.settings.run.model_dump(mode="json")[key] for key in keys}
+        sections = json.loads(sections_json(self.settings, *STEP_SECTIONS[step]))
+        if step == "evaluate":
+            sections["train"] = {"recipes": self.settings.train.recipes, "seeds": self.settings.train.seeds}
+        return _canonical({"run": run, **sections})
+
+    def train_settings(self, recipe: str, seed: int) -> str:
+        """Return the JSON for one training; what other recipes and seeds do is left out, so it reruns nothing here."""
+        value = json.loads(self.step_settings("train"))
+        train = _train_section(self.settings.train, recipe=recipe, seed=seed)
+        return _canonical({**value, "train": train.model_dump(mode="json")})
+
+    def chunk_hash(self, step: str, chunk: int) -> str:
+        """Return the hash of what `step` uses of a chunk's manifest rows."""
+        return rows_hash(self.chunks[chunk], step)
+
+    def all_rows_hash(self, step: str) -> str:
+        """Return the hash of what `step` uses of all manifest rows."""
+        return rows_hash(self.manifest.rows, step)
+
+    def slide_files(self, chunk: int) -> list[str]:
+        """Return the slide files of a chunk."""
+        return [str(row.path) for row in self.chunks[chunk]]
+
+    def annotation_files(self, chunk: int) -> list[str]:
+        """Return the annotation files of a chunk."""
+        return [str(row.annotation) for row in self.chunks[chunk] if row.annotation is not None]
+
+    def edited_masks(self, chunk: int) -> list[str]:
+        """Return the hand-drawn masks of a chunk, so that an edit in QuPath reruns what follows from it."""
+        folder = self.settings.mask.edited_dir
+        files = [] if folder is None else [folder / f"{row.slide_id}.geojson" for row in self.chunks[chunk]]
+        return [str(file) for file in files if file.is_file()]
+
+    def given_split_files(self) -> list[str]:
+        """Return the files of splits made elsewhere."""
+        given = self.settings.split.given
+        if given is None:
+            return []
+        return sorted(str(file) for file in given.glob("*.csv")) if given.is_dir() else [str(given)]
+
+
+def read_plan(config: Mapping[str, Any]) -> Plan:
+    """Validate Snakemake's `config` and read the manifest it names.
+
+    Raises:
+        BadInput: no settings, settings that are not valid, or a manifest with faults (all of them listed).
+    """
+    if not config:
+        raise BadInput(NO_CONFIG)
+    settings = parse_settings(config, where="settings")
+    run = settings.run
+    manifest = read_manifest(run.manifest, slides_dir=run.slides_dir, classes=run.classes)
+    folds = count_folds(manifest.rows, folds=settings.split.folds, given=settings.split.given)
+    chunks = tuple(chunk_rows(manifest.rows, run.slides_per_job))
+    return Plan(settings, manifest, Layout(Path(run.results_dir)), chunks, folds)
+
+
+def rows_hash(rows: Sequence[SlideRow], step: str) -> str:
+    """Return the sha256 of the manifest columns that `step` uses."""
+    columns = _ROW_COLUMNS[step]
+    table = [[str(getattr(row, column)) for column in columns] for row in rows]
+    return content_hash(table)
+
+
+def _train_section(train: TrainSettings, *, recipe: str, seed: int) -> TrainSettings:
+    weno = train.weno if recipe == "weno" else WenoSettings()
+    return train.model_copy(update={"recipes": (recipe,), "seeds": (seed,), "weno": weno})
+
+
+def _canonical(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,141 @@
+"""Where things are on a slide: pieces of tissue, tumor regions, and the smooth fields that vary within them."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import shapely
+from jaxtyping import Float32
+from shapely.affinity import scale, translate
+
+LARGEST_TUMOR_SHARE = 0.15
+SMALLEST_TUMOR_SHARE = 0.02
+ATTEMPTS = 200
+
+
+class Layout(NamedTuple):
+    """The plan of one slide in level-0 pixels; `tumor` lies within `pieces` and is empty in a normal slide."""
+
+    width_px: int
+    height_px: int
+    pieces: tuple[shapely.Polygon, ...]
+    tumor: shapely.MultiPolygon
+
+
+class Traits(NamedTuple):
+    """What makes one slide's tissue differ from another's, whatever its label."""
+
+    gland_share: float
+    """Share of the tissue that holds glands."""
+    reactive_share: float
+    """Share of the glands with enlarged, crowded nuclei that are not tumor."""
+    aggregates: int
+    """Lymphocyte aggregates a piece, at most."""
+    lymphocytes: float
+    """Density (0-1) of lymphocytes strewn in the stroma."""
+    fat_share: float
+    folds: int
+    """Folds a piece, at most."""
+    nuclear_scale: float
+    grade: float
+    """How far tumor nuclei differ from normal ones: 0 barely, 1 plainly."""
+
+
+def draw_layout(rng: np.random.Generator, *, with_tumor: bool, with_tissue: bool = True) -> Layout:
+    """Plan a slide about 4,000 px wide with two to four pieces of tissue; tumor takes 2 to 15 % of their area."""
+    width = 64 * int(rng.integers(60, 69))
+    height = 64 * int(rng.integers(44, 53))
+    pieces = _pieces(rng, width=width, height=height) if with_tissue else ()
+    tumor = _tumor(rng, pieces=pieces) if with_tumor else shapely.MultiPolygon()
+    return Layout(width, height, pieces, tumor)
+
+
+def draw_traits(rng: np.random.Generator) -> Traits:
+    """Draw the composition of one slide's tissue; the label has no part in it."""
+    return Traits(
+        gland_share=float(rng.uniform(0.25, 0.75)),
+        reactive_share=float(rng.choice([0.0, 0.1, 0.35], p=[0.4, 0.35, 0.25])),
+        aggregates=int(rng.integers(0, 5)),
+        lymphocytes=float(rng.uniform(0.02, 0.22)),
+        fat_share=float(rng.choice([0.0, 0.12])),
+        folds=int(rng.integers(0, 3)),
+        nuclear_scale=float(rng.uniform(0.92, 1.08)),
+        grade=float(rng.uniform(0.45, 1.0)),
+    )
+
+
+def blob(
+    rng: np.random.Generator, *, radius_px: float, roughness: float, points: int = 240
+) -> shapely.Polygon:
+    """Draw a closed outline around the origin: a circle whose radius carries a few random harmonics."""
+    angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
+    order = np.arange(2, 14)
+    amplitude = rng.normal(0, roughness / order)[:, None]
+    waves = amplitude * np.cos(order[:, None] * angle + rng.uniform(0, 2 * np.pi, (len(order), 1)))
+    radius = radius_px * np.clip(1 + waves.sum(axis=0), 0.35, 1.8)
+    return shapely.Polygon(np.column_stack([radius * np.cos(angle), radius * np.sin(angle)]))
+
+
+def smooth_field(
+    rng: np.random.Generator, *, height: int, width: int, grain_px: float
+) -> Float32[np.ndarray, "height width"]:
+    """Draw smooth noise of about unit variance whose hills are about `grain_px` wide."""
+    rows, columns = (max(4, int(np.ceil(extent / grain_px)) + 3) for extent in (height, width))
+    coarse = rng.standard_normal((rows, columns), dtype=np.float32)
+    field = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(field * 1.3, np.float32)
+
+
+def fill(
+    area: shapely.Polygon | shapely.MultiPolygon, *, height: int, width: int, shrink: int
+) -> Float32[np.ndarray, "height width"]:
+    """Paint the inside of a polygon with 1 on a canvas that is `shrink` times coarser than its coordinates."""
+    mask = np.zeros((height, width), np.uint8)
+    outlines = [
+        np.round(np.asarray(part.exterior.coords) / shrink).astype(np.int32)
+        for part in shapely.get_parts(area)
+        if not part.is_empty
+    ]
+    cv2.fillPoly(mask, outlines, 1)
+    return mask.astype(np.float32)
+
+
+def _pieces(rng: np.random.Generator, *, width: int, height: int) -> tuple[shapely.Polygon, ...]:
+    columns, rows = ((2, 1), (3, 1), (2, 2))[int(rng.integers(0, 3))]
+    cell_width, cell_height = width / columns, height / rows
+    pieces = []
+    for index in range(columns * rows):
+        outline = blob(rng, radius_px=1.0, roughness=0.22)
+        left, top, right, bottom = outline.bounds
+        share = rng.uniform(0.62, 0.86, 2)
+        outline = scale(
+            translate(outline, -(left + right) / 2, -(top + bottom) / 2),
+            share[0] * cell_width / (right - left),
+            share[1] * min(cell_height, 1.5 * cell_width) / (bottom - top),
+            origin=(0, 0),
+        )
+        shift = rng.uniform(-0.04, 0.04, 2) * (cell_width, cell_height)
+        center = ((index % columns + 0.5) * cell_width, (index // columns + 0.5) * cell_height) + shift
+        pieces.append(translate(outline, *center))
+    return tuple(pieces)
+
+
+def _tumor(rng: np.random.Generator, *, pieces: tuple[shapely.Polygon, ...]) -> shapely.MultiPolygon:
+    """Place one or two regions inside the pieces until their share of the tissue is within bounds."""
+    tissue = shapely.union_all(pieces)
+    for _ in range(ATTEMPTS):
+        regions = int(rng.integers(1, 3))
+        wanted = rng.uniform(0.035, 0.13) * tissue.area / regions
+        parts = []
+        for _ in range(regions):
+            home = pieces[int(rng.integers(0, len(pieces)))]
+            left, top, right, bottom = home.bounds
+            outline = blob(rng, radius_px=float(np.sqrt(wanted / np.pi)), roughness=0.3)
+            spot = translate(outline, rng.uniform(left, right), rng.uniform(top, bottom))
+            parts.append(spot.intersection(home.buffer(-40)))
+        tumor = shapely.union_all(parts).buffer(0)
+        polygons = [part for part in shapely.get_parts(tumor) if isinstance(part, shapely.Polygon)]
+        whole = all(part.area > 0.7 * wanted for part in polygons)
+        if polygons and whole and SMALLEST_TUMOR_SHARE <= tumor.area / tissue.area <= LARGEST_TUMOR_SHARE:
+            return shapely.MultiPolygon(polygons)
+    raise RuntimeError(f"no tumor region of 2-15 % fits into the pieces after {ATTEMPTS} attempts")

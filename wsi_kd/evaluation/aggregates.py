@@ -1,0 +1,63 @@
+"""From metrics of many seeds and folds to the records of `schema`: spreads, estimates with intervals."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from wsi_kd.evaluation.classification import Metric
+from wsi_kd.evaluation.intervals import PerResample, Resamples, percentile_interval
+from wsi_kd.evaluation.schema import MetricValue, PooledMetric, Spread
+
+
+def metric_value(metric: Metric) -> MetricValue:
+    """Write a metric as JSON."""
+    return {"value": metric.value, "reason": metric.reason}
+
+
+def spread(metrics: Sequence[MetricValue]) -> Spread:
+    """Return mean and sample standard deviation of the defined values.
+
+    >>> spread([{"value": 0.5, "reason": ""}, {"value": 1.0, "reason": ""}, {"value": None, "reason": "no
+    positives"}]) {'mean': 0.75, 'sd': 0.3535533905932738, 'count': 2}
+    """
+    values = [metric["value"] for metric in metrics if metric["value"] is not None]
+    return {
+        "mean": float(np.mean(values)) if values else None,
+        "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "count": len(values),
+    }
+
+
+def pooled_metric(
+    per_seed: Sequence[MetricValue],
+    resampled: Sequence[PerResample],
+    *,
+    resamples: Resamples | None,
+    confidence: float,
+) -> PooledMetric:
+    """Return the mean over seeds and the percentile interval of the same mean over the resamples.
+
+    `resampled[s]` are the metric's values of seed s, one a resample.
+    """
+    undefined = next((metric["reason"] for metric in per_seed if metric["value"] is None), "")
+    record: PooledMetric = {
+        "estimate": None if undefined else spread(per_seed)["mean"],
+        "low": None,
+        "high": None,
+        "confidence": confidence,
+        "resamples": 0,
+        "redrawn": 0,
+        "reason": undefined,
+    }
+    if undefined:
+        return record
+    if resamples is None:
+        return {**record, "reason": "too few cases of a class for a bootstrap interval"}
+    interval = percentile_interval(np.mean(np.stack(list(resampled)), axis=0), confidence=confidence)
+    return {
+        **record,
+        "low": interval.low,
+        "high": interval.high,
+        "resamples": resamples.counts.shape[1],
+        "redrawn": resamples.redrawn,
+    }

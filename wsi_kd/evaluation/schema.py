@@ -1,0 +1,203 @@
+"""The structure of `evaluation/metrics.json`: written by evaluate, read by the report and the demo's end.
+
+    Metrics
+      classes, positive_classes, cohort            who was measured
+      recipes.<recipe>.scores.<teacher|student>    ScoreMetrics: slides, test parts
+      recipes.<recipe>.instances.<attention|evidence|student>   InstanceMetrics: tiles of test slides
+      baselines.<bag_mean|mean_color>              ScoreMetrics: what needs no MIL
+
+A metric that the data cannot give has the value None (null) and a `reason`; there is no NaN anywhere.
+`estimate` of a `PooledMetric` is the mean over seeds of the metric on all test slides of all folds; its
+interval resamples cases. Scores of several folds come from several models: `over_folds` is the view that
+never compares across models.
+"""
+
+from typing import Any, TypedDict
+
+SLIDE_METRICS = ("roc_auc", "average_precision", "balanced_accuracy", "sensitivity", "specificity", "f1")
+"""Keys of `ScoreMetrics.pooled`, `over_seeds`, `over_folds` and of each `SlideRecord`."""
+
+INSTANCE_METRICS = (
+    "roc_auc",
+    "average_precision",
+    "roc_auc_positive_slides",
+    "average_precision_positive_slides",
+    "roc_auc_within_slide",
+)
+"""Keys of `InstanceMetrics.pooled`, `over_seeds`, `over_folds` and of each `InstanceRecord`.
+
+`roc_auc`, `average_precision`: all test tiles with a known label. `..._positive_slides`: tiles of positive
+slides alone (the first are dominated by negative slides). `roc_auc_within_slide`: mean over slides that have
+both labels.
+"""
+
+
+class MetricValue(TypedDict):
+    """One number, or None and why."""
+
+    value: float | None
+    reason: str
+
+
+class PooledMetric(TypedDict):
+    """Mean over seeds of the metric on the pooled test parts, with the patient bootstrap interval."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    confidence: float
+    resamples: int
+    redrawn: int
+    """Resamples that held one class only and were drawn again."""
+    reason: str
+
+
+class Spread(TypedDict):
+    """Mean and sample standard deviation (n - 1) over seeds or over folds; sd is None for one value."""
+
+    mean: float | None
+    sd: float | None
+    count: int
+
+
+class ConfusionCounts(TypedDict):
+    """Slides by truth and call."""
+
+    true_positive: int
+    false_positive: int
+    true_negative: int
+    false_negative: int
+
+
+class SlideRecord(TypedDict):
+    """Slide metrics of one seed, on one fold's test part or (fold None) on all of them."""
+
+    seed: int
+    fold: int | None
+    slides: int
+    positives: int
+    threshold: float | None
+    """None where several folds, each with its own threshold, are pooled."""
+    confusion: ConfusionCounts
+    roc_auc: MetricValue
+    """Two classes: of the positive one; more: macro one-vs-rest (teacher), positive or not (student)."""
+    average_precision: MetricValue
+    balanced_accuracy: MetricValue
+    sensitivity: MetricValue
+    specificity: MetricValue
+    f1: MetricValue
+
+
+class ScoreMetrics(TypedDict):
+    """One slide score of one recipe (or one baseline)."""
+
+    pooled: dict[str, PooledMetric]
+    over_seeds: dict[str, Spread]
+    over_folds: dict[str, Spread]
+    per_seed: list[SlideRecord]
+    per_fold: list[SlideRecord]
+
+
+class InstanceRecord(TypedDict):
+    """Tile metrics of one seed, on one fold's test part or (fold None) on all of them."""
+
+    seed: int
+    fold: int | None
+    tiles: int
+    positives: int
+    slides: int
+    roc_auc: MetricValue
+    average_precision: MetricValue
+    roc_auc_positive_slides: MetricValue
+    average_precision_positive_slides: MetricValue
+    roc_auc_within_slide: MetricValue
+
+
+class InstanceMetrics(TypedDict):
+    """One tile score of one recipe against the tile labels."""
+
+    convention: str
+    """What is compared across slides, in words: for attention it is attention times the number of tiles."""
+    pooled: dict[str, PooledMetric]
+    over_seeds: dict[str, Spread]
+    over_folds: dict[str, Spread]
+    per_seed: list[InstanceRecord]
+    per_fold: list[InstanceRecord]
+
+
+class ModelRecord(TypedDict):
+    """One trained model: where its thresholds and weights come from."""
+
+    seed: int
+    fold: int
+    epoch: int
+    thresholds: dict[str, float | None]
+    """By score: teacher, student (None without student)."""
+    threshold_rule: str
+    threshold_split: str
+    weights_sha256: str
+
+
+class RecipeMetrics(TypedDict):
+    """Everything measured of one recipe."""
+
+    models: list[ModelRecord]
+    scores: dict[str, ScoreMetrics]
+    instances: dict[str, InstanceMetrics]
+    """Empty where no test tile has a known label."""
+
+
+class FoldCounts(TypedDict):
+    """Slides and cases of one part of one fold."""
+
+    fold: int
+    part: str
+    slides: int
+    cases: int
+    slides_per_class: dict[str, int]
+
+
+class FailedSlide(TypedDict):
+    """A slide that did not reach training."""
+
+    slide_id: str
+    status: str
+    reason: str
+    step: str
+
+
+class Cohort(TypedDict):
+    """Who went in and who was left out, and why."""
+
+    slides: int
+    cases: int
+    slides_per_class: dict[str, int]
+    flow: dict[str, int]
+    """Slides per status, `ok` included; the numbers sum to `slides`."""
+    failed: list[FailedSlide]
+    folds: list[FoldCounts]
+    tiles: int
+    labeled_tiles: int
+    positive_tiles: int
+
+
+class Stamp(TypedDict):
+    """What core.provenance.stamp returns."""
+
+    schema_version: int
+    kind: str
+    settings: dict[str, Any]
+    settings_hash: str
+    versions: dict[str, str]
+
+
+class Metrics(Stamp):
+    """The whole file, stamp included (kind `metrics`)."""
+
+    classes: list[str]
+    positive_classes: list[str]
+    """All but the first class: what "positive" means in every binary metric."""
+    cohort: Cohort
+    recipes: dict[str, RecipeMetrics]
+    baselines: dict[str, ScoreMetrics]
+    research_only: str

@@ -1,0 +1,40 @@
+"""From probabilities to a class name, at the threshold that the checkpoint carries."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float64
+
+
+def positive_probability(class_probabilities: Float64[np.ndarray, "classes"]) -> float:
+    """Return the probability of any class but the first, the negative one."""
+    return float(class_probabilities[1:].sum())
+
+
+def teacher_call(
+    class_probabilities: Float64[np.ndarray, "classes"], *, classes: Sequence[str], threshold: float
+) -> str:
+    """Return the negative class below the threshold, else the likeliest of the others.
+
+    >>> teacher_call(np.array([0.55, 0.1, 0.35]), classes=["normal", "grade 1", "grade 2"], threshold=0.4)
+    'grade 2'
+    """
+    if positive_probability(class_probabilities) < threshold:
+        return classes[0]
+    return classes[1 + int(np.argmax(class_probabilities[1:]))]
+
+
+def student_call(probability: float, *, classes: Sequence[str], threshold: float) -> str:
+    """Return the student's call; it tells positive from negative only, so of three classes it names none."""
+    if probability < threshold:
+        return classes[0]
+    return positive_name(classes)
+
+
+def positive_name(classes: Sequence[str]) -> str:
+    """Name what is not the negative class: the second of two classes, else `not <first>`.
+
+    >>> positive_name(["normal", "tumor"]), positive_name(["normal", "grade 1", "grade 2"])
+    ('tumor', 'not normal')
+    """
+    return classes[1] if len(classes) == 2 else f"not {classes[0]}"  # noqa: PLR2004 - two classes

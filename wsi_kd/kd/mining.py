@@ -1,0 +1,65 @@
+"""Hard positive mining: hide from the teacher what the student already finds easy.
+
+The paper's rule (threshold only, positive bags only) truncates positive bags alone, so that the teacher
+learns "a high score means label 0" and inverts on whole bags. `drop_probability`, `max_drop_fraction` and
+`symmetric` soften it.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+
+@torch.no_grad()
+def mine_hard_positives(
+    student_logits: Float[Tensor, "instances"],
+    offsets: Int64[Tensor, "bags_and_1"],
+    bag_labels: Int64[Tensor, "bags"],
+    *,
+    threshold: float,
+    drop_probability: float,
+    max_drop_fraction: float,
+    symmetric: bool,
+    generator: torch.Generator,
+) -> Bool[Tensor, "instances"]:
+    """Return which instances the teacher may see (True); every bag keeps at least one.
+
+    Hidden, with `drop_probability`: those of student probability > `threshold` (compared as logits), in
+    positive bags, or in all if `symmetric`. At most floor(max_drop_fraction * size) of a bag are hidden,
+    the most positive ones; if that would be all of them, the single most positive stays. `drop_probability`
+    1, `max_drop_fraction` 1 and not symmetric is the paper's rule.
+    """
+    sizes = offsets.diff()
+    bags = torch.repeat_interleave(
+        torch.arange(len(sizes), device=sizes.device), sizes, output_size=len(student_logits)
+    )
+    hide = student_logits > math.log(threshold / (1.0 - threshold))
+    if not symmetric:
+        hide &= bag_labels[bags] == 1
+    if drop_probability < 1.0:
+        # drawn on the generator's device, so that CPU and GPU hide the same instances for a seed
+        draw = torch.rand(len(student_logits), generator=generator, device=generator.device)
+        hide &= (draw < drop_probability).to(hide.device)
+    allowed = (sizes * max_drop_fraction + 1e-9).floor().to(torch.int64)
+    ranks = _rank_hidden(student_logits, hide, offsets)
+    hidden = torch.segment_reduce(hide.float(), "sum", offsets=offsets, axis=0, unsafe=True)
+    spared = (hidden == sizes) & (allowed == sizes)
+    return ~(hide & (ranks < allowed[bags])) | (spared[bags] & (ranks == 0))
+
+
+def _rank_hidden(
+    student_logits: Float[Tensor, "instances"],
+    hide: Bool[Tensor, "instances"],
+    offsets: Int64[Tensor, "bags_and_1"],
+) -> Int64[Tensor, "instances"]:
+    """Rank within the bag, candidates first, the most positive at 0; ties keep their order."""
+    bags = torch.repeat_interleave(
+        torch.arange(len(offsets) - 1, device=offsets.device), offsets.diff(), output_size=len(hide)
+    )
+    order = student_logits.masked_fill(~hide, -torch.inf).argsort(descending=True, stable=True)
+    order = order[bags[order].argsort(stable=True)]
+    ranks = torch.empty_like(bags)
+    ranks[order] = torch.arange(len(hide), device=hide.device) - offsets[:-1][bags]
+    return ranks

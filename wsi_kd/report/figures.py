@@ -1,0 +1,151 @@
+"""The report's charts, as SVG for inside the page. Every function draws plain numbers and opens no file."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from wsi_kd.report.curves import RocBand
+from wsi_kd.report.svg import INK, chart_style, inline_svg
+from wsi_kd.report.text import plain_text
+
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Okabe and Ito, Color Universal Design (2008): apart for every common color vision."""
+LINES = ("solid", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+"""Dashes tell curves apart in gray print."""
+NAME_LENGTH = 28
+
+
+class Estimate(NamedTuple):
+    """One row of the overview of intervals."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+
+
+class RocCurve(NamedTuple):
+    """A curve and its name."""
+
+    name: str
+    band: RocBand
+
+
+class TrainingRun(NamedTuple):
+    """One model's history: a value an epoch and column; NaN where an epoch has none."""
+
+    fold: int
+    columns: Mapping[str, Float64[np.ndarray, "epochs"]]
+    selected_epoch: int
+
+
+class ScoreGroup(NamedTuple):
+    """Scores of the slides of one class."""
+
+    label: str
+    scores: Float64[np.ndarray, "slides"]
+
+
+def interval_chart(name: str, estimates: Sequence[Estimate], *, metric: str, confidence: float) -> str:
+    """Draw every model's estimate and interval on one axis, chance (0.5) marked."""
+    with chart_style(name):
+        figure = Figure(figsize=(6.6, 0.7 + 0.34 * len(estimates)), layout="constrained")
+        axes = figure.subplots()
+        for row, estimate in enumerate(estimates):
+            if estimate.low is not None and estimate.high is not None:
+                axes.plot([estimate.low, estimate.high], [row, row], color=COLORS[0], linewidth=2.2)
+            axes.plot(estimate.value, row, "o", color=COLORS[0], markersize=6)
+        axes.axvline(0.5, color=INK, linewidth=0.8, linestyle="dashed")
+        lows = [0.5 if row.low is None else row.low for row in estimates]
+        axes.set(xlim=(min(0.45, *lows) - 0.02, 1.01), ylim=(len(estimates) - 0.5, -0.5), xlabel=metric)
+        names = [plain_text(estimate.name, limit=NAME_LENGTH) for estimate in estimates]
+        axes.set_yticks(range(len(estimates)), names)
+        axes.grid(visible=False, axis="y")
+        description = f"{metric} of each model with its {confidence:.0%} interval; the dashed line is chance."
+        return inline_svg(figure, name=name, title=f"{metric}, all models", description=description)
+
+
+def roc_chart(name: str, curves: Sequence[RocCurve], *, confidence: float) -> str:
+    """Draw ROC curves, the band of each in its color; the diagonal is chance."""
+    with chart_style(name):
+        figure = Figure(figsize=(5.0, 4.6), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle="dashed")
+        for index, curve in enumerate(curves):
+            color, band = COLORS[index % len(COLORS)], curve.band
+            if band.low is not None and band.high is not None:
+                axes.fill_between(
+                    band.false_positive_rate, band.low, band.high, color=color, alpha=0.14, linewidth=0
+                )
+            axes.plot(
+                np.concatenate([[0.0], band.false_positive_rate]),
+                np.concatenate([[0.0], band.sensitivity]),
+                color=color,
+                linestyle=LINES[index % len(LINES)],
+                label=plain_text(curve.name, limit=NAME_LENGTH),
+            )
+        axes.set(
+            xlim=(-0.01, 1.01),
+            ylim=(-0.01, 1.02),
+            xlabel="1 - specificity",
+            ylabel="sensitivity",
+            aspect="equal",
+        )
+        axes.legend(loc="lower right")
+        description = f"Sensitivity against 1 - specificity on test slides, with {confidence:.0%} bands."
+        return inline_svg(figure, name=name, title="ROC curves", description=description)
+
+
+def training_chart(name: str, runs: Sequence[TrainingRun], *, panels: Mapping[str, str]) -> str:
+    """Draw the history of one recipe and seed: a panel a column (key: heading), a line a fold.
+
+    A dot marks the epoch whose weights were kept.
+    """
+    with chart_style(name):
+        figure = Figure(figsize=(2.9 * len(panels), 2.5), layout="constrained")
+        grid = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, (column, heading) in zip(grid, panels.items(), strict=True):
+            for index, run in enumerate(runs):
+                _training_line(axes, run, column=column, index=index)
+            axes.set_title(heading)
+            axes.set_xlabel("epoch")
+        grid[-1].legend(loc="best", ncols=2)
+        description = f"{', '.join(panels.values())} by epoch, a line a fold; dots mark the epoch kept."
+        return inline_svg(figure, name=name, title="Training curves", description=description)
+
+
+def histogram_chart(
+    name: str, groups: Sequence[ScoreGroup], *, score: str, thresholds: Sequence[float]
+) -> str:
+    """Draw the scores of each class in twenty bins of width 0.05; dashed lines mark the thresholds."""
+    with chart_style(name):
+        figure = Figure(figsize=(5.0, 2.6), layout="constrained")
+        axes = figure.subplots()
+        bins = np.linspace(0.0, 1.0, 21).tolist()
+        for index, group in enumerate(groups):
+            label = f"{plain_text(group.label, limit=NAME_LENGTH)} ({len(group.scores)})"
+            color = COLORS[index % len(COLORS)]
+            axes.hist(group.scores, bins=bins, color=color, alpha=0.3)
+            axes.hist(group.scores, bins=bins, color=color, histtype="step", linewidth=1.4, label=label)
+        for threshold in sorted(set(thresholds)):
+            axes.axvline(threshold, color=INK, linewidth=0.9, linestyle="dashed")
+        axes.set(xlim=(0, 1), xlabel=score, ylabel="slides")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=max(1, min(3, len(groups))))
+        description = f"Test slides by {score} and true label; dashed lines: thresholds chosen on validation."
+        return inline_svg(figure, name=name, title=f"Scores: {score}", description=description)
+
+
+def _training_line(axes: Axes, run: TrainingRun, *, column: str, index: int) -> None:
+    values = run.columns.get(column)
+    if values is None or not np.isfinite(values).any():
+        return
+    color, line = COLORS[index % len(COLORS)], LINES[index // len(COLORS) % len(LINES)]
+    axes.plot(values, color=color, linestyle=line, linewidth=1.2, label=f"fold {run.fold}")
+    if 0 <= run.selected_epoch < len(values) and np.isfinite(values[run.selected_epoch]):
+        axes.plot(run.selected_epoch, values[run.selected_epoch], "o", color=color, markersize=4)

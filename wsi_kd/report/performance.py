@@ -1,0 +1,191 @@
+"""Sections of numbers: how well slides and tiles are told apart, over all, by fold, and at the threshold."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from wsi_kd.evaluation.schema import InstanceMetrics, Metrics, ScoreMetrics
+from wsi_kd.inference.calls import positive_name
+from wsi_kd.report.figures import Estimate, interval_chart
+from wsi_kd.report.numbers import count_cell, interval_cell, metric_cell, number_cell, spread_cell
+from wsi_kd.report.page import Block, Cell, Chart, Column, Note, Section, Table
+from wsi_kd.report.record import baseline_name, model_name
+
+SLIDE_HEADINGS = {
+    "roc_auc": "AUC",
+    "average_precision": "Average precision",
+    "balanced_accuracy": "Balanced accuracy",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+}
+INSTANCE_HEADINGS = {
+    "roc_auc": "AUC, all tiles",
+    "average_precision": "Average precision, all tiles",
+    "roc_auc_positive_slides": "AUC, positive slides",
+    "average_precision_positive_slides": "Average precision, positive slides",
+    "roc_auc_within_slide": "AUC within slide",
+}
+FEW_POSITIVES = 20
+LONG_TABLE = 24
+
+
+class NamedScore(NamedTuple):
+    """A slide score and what the page calls it."""
+
+    name: str
+    metrics: ScoreMetrics
+
+
+def performance_section(metrics: Metrics) -> Section:
+    """Build the headline: every model and baseline with intervals, and how to read it."""
+    scores = tuple(_named_scores(metrics))
+    blocks: list[Block] = [Note(_how_to_read(metrics, scores)), *_cautions(scores), _headline(scores)]
+    estimates = [estimate for score in scores if (estimate := _estimate(score)) is not None]
+    if estimates:
+        confidence = scores[0].metrics["pooled"]["roc_auc"]["confidence"]
+        svg = interval_chart("intervals", estimates, metric="bag AUC", confidence=confidence)
+        blocks.append(Chart(svg, f"Bag AUC with {confidence:.0%} intervals; dashed: chance."))
+    return Section("performance", "Slides: teacher, student and baselines", tuple(blocks))
+
+
+def instance_section(metrics: Metrics) -> Section:
+    """Build the table of tile scores against tile labels."""
+    scores = [
+        (model_name(recipe, name), record)
+        for recipe, measured in metrics["recipes"].items()
+        for name, record in measured["instances"].items()
+    ]
+    if not scores:
+        text = "No test tile has a label: no manifest row names an annotation, so where the models look is not measured."
+        return Section("tiles", "Tiles: where the models look", (Note(text),))
+    cohort = metrics["cohort"]
+    lead = (
+        f"{cohort['labeled_tiles']:,} of {cohort['tiles']:,} tiles have a label, {cohort['positive_tiles']:,} of them "
+        "positive. Over all tiles, the negative slides' many easy tiles dominate; over positive slides alone, they "
+        "cannot. Within slide: the mean over slides that hold both labels. No tile label was seen in training."
+    )
+    headings = (Column("Tile score"), *(Column(text, numeric=True) for text in INSTANCE_HEADINGS.values()))
+    rows = tuple(_instance_row(name, record) for name, record in scores)
+    return Section(
+        "tiles", "Tiles: where the models look", (Note(lead), Table("Tile scores", headings, rows))
+    )
+
+
+def confusion_section(metrics: Metrics) -> Section:
+    """Build one matrix a model: truth against call at the threshold chosen on validation."""
+    lead = "Each slide is called at the threshold of its own fold's model, chosen on that fold's validation part."
+    matrices = [_matrix(score, metrics["classes"]) for score in _named_scores(metrics)]
+    return Section("confusion", "Calls at the chosen threshold", (Note(lead), *matrices))
+
+
+def fold_section(metrics: Metrics) -> Section:
+    """Build the table of every fold and seed."""
+    headings = ("Seed", "Fold", "Slides", "Positive", "Threshold", *SLIDE_HEADINGS.values(), "F1")
+    columns = (Column("Model"), *(Column(heading, numeric=True) for heading in headings))
+    rows = tuple(
+        _fold_row(score.name, record)
+        for score in _named_scores(metrics)
+        for record in score.metrics["per_fold"]
+    )
+    table = Table("Test part of every fold", columns, rows, folded=len(rows) > LONG_TABLE)
+    return Section("folds", "Every fold", (table,))
+
+
+def _named_scores(metrics: Metrics) -> Iterator[NamedScore]:
+    for baseline, measured in metrics["baselines"].items():
+        yield NamedScore(baseline_name(baseline), measured)
+    for recipe, record in metrics["recipes"].items():
+        for score, measured in record["scores"].items():
+            yield NamedScore(model_name(recipe, score), measured)
+
+
+def _headline(scores: tuple[NamedScore, ...]) -> Table:
+    headings = (*SLIDE_HEADINGS.values(), "AUC over seeds", "AUC over folds")
+    columns = (Column("Model"), *(Column(heading, numeric=True) for heading in headings))
+    rows = tuple(
+        (
+            Cell(score.name),
+            *(interval_cell(score.metrics["pooled"][metric]) for metric in SLIDE_HEADINGS),
+            spread_cell(score.metrics["over_seeds"]["roc_auc"]),
+            spread_cell(score.metrics["over_folds"]["roc_auc"]),
+        )
+        for score in scores
+    )
+    return Table("Test slides: estimate (interval); mean ± standard deviation", columns, rows)
+
+
+def _how_to_read(metrics: Metrics, scores: tuple[NamedScore, ...]) -> str:
+    pooled = [score.metrics["pooled"]["roc_auc"] for score in scores]
+    resamples = max((record["resamples"] for record in pooled), default=0)
+    confidence = pooled[0]["confidence"] if pooled else 0.0
+    models = [model for recipe in metrics["recipes"].values() for model in recipe["models"]]
+    rules = ", ".join(sorted({model["threshold_rule"] for model in models}))
+    parts = ", ".join(sorted({model["threshold_split"] for model in models}))
+    seeds = len({model["seed"] for model in models})
+    return (
+        "Every slide is scored once a seed, by the model that had it in its test part. Estimates pool these test scores "
+        f"over the folds and average {seeds} {'seed' if seeds == 1 else 'seeds'}; intervals are {confidence:.0%} "
+        f"percentile intervals of {resamples:,} resamples of patients. Scores of different folds come from different "
+        "models; the mean over folds never compares across them. "
+        f"Thresholds: rule {rules or 'none'}, chosen on the part '{parts or 'none'}' of each fold, never on test."
+    )
+
+
+def _cautions(scores: tuple[NamedScore, ...]) -> Iterator[Note]:
+    records = [record for score in scores for record in score.metrics["per_seed"]]
+    if not records:
+        yield Note("Nothing was predicted: there is no model in this run.")
+        return
+    rarer = min(min(record["positives"], record["slides"] - record["positives"]) for record in records)
+    if rarer < FEW_POSITIVES:
+        yield Note(f"Read with care: the rarer class has {rarer} test slides (fewer than {FEW_POSITIVES}).")
+
+
+def _estimate(score: NamedScore) -> Estimate | None:
+    pooled = score.metrics["pooled"]["roc_auc"]
+    if pooled["estimate"] is None:
+        return None
+    return Estimate(score.name, pooled["estimate"], pooled["low"], pooled["high"])
+
+
+def _instance_row(name: str, record: InstanceMetrics) -> tuple[Cell, ...]:
+    cells = (interval_cell(record["pooled"][metric]) for metric in INSTANCE_HEADINGS)
+    return (Cell(name, note=record["convention"]), *cells)
+
+
+def _matrix(score: NamedScore, classes: list[str]) -> Table:
+    positive, negative = positive_name(classes), classes[0]
+    counts = [record["confusion"] for record in score.metrics["per_seed"]]
+    columns = (
+        Column("Truth"),
+        Column(f"called {positive}", numeric=True),
+        Column(f"called {negative}", numeric=True),
+    )
+    rows = (
+        (Cell(positive), _mean_count(counts, "true_positive"), _mean_count(counts, "false_negative")),
+        (Cell(negative), _mean_count(counts, "false_positive"), _mean_count(counts, "true_negative")),
+    )
+    return Table(score.name, columns, rows, compact=True)
+
+
+def _mean_count(counts: list[Any], key: str) -> Cell:
+    values = [int(count[key]) for count in counts]
+    if len(values) == 1:
+        return count_cell(values[0])
+    mean = sum(values) / len(values) if values else None
+    cell = number_cell(mean, "no seed")
+    listed = ", ".join(str(value) for value in values)
+    return cell if mean is None else Cell(f"{mean:.1f}", note=f"by seed: {listed}", number=mean)
+
+
+def _fold_row(name: str, record: Mapping[str, Any]) -> tuple[Cell, ...]:
+    fold = Cell("all", number=-1.0) if record["fold"] is None else count_cell(record["fold"])
+    return (
+        Cell(name),
+        count_cell(record["seed"]),
+        fold,
+        count_cell(record["slides"]),
+        count_cell(record["positives"]),
+        number_cell(record["threshold"], "one a fold"),
+        *(metric_cell(record[metric]) for metric in SLIDE_HEADINGS),
+        metric_cell(record["f1"]),
+    )

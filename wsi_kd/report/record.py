@@ -1,0 +1,59 @@
+"""What a report is made from: the numbers a run left behind, read by the step, opened by nothing else here."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from wsi_kd.core.records import StatusRow
+from wsi_kd.evaluation.schema import Metrics
+from wsi_kd.inference.tables import PredictionRow
+from wsi_kd.report.page import Card
+
+
+class ModelRun(NamedTuple):
+    """One trained model: its history and what it says of its test slides."""
+
+    recipe: str
+    seed: int
+    fold: int
+    selected_epoch: int
+    history: Mapping[str, Float64[np.ndarray, "epochs"]]
+    """By column of history.csv; NaN where an epoch has no value."""
+    test: tuple[PredictionRow, ...]
+
+
+class RunRecord(NamedTuple):
+    """Everything the page shows."""
+
+    title: str
+    metrics: Metrics
+    statuses: tuple[StatusRow, ...]
+    models: tuple[ModelRun, ...]
+    cards: tuple[Card, ...]
+    settings: Mapping[str, Any]
+    """Sections as the artifacts recorded them, not as a settings file says now."""
+    git: str
+    commands: tuple[str, ...]
+
+
+RECIPE_NAMES = {"abmil": "ABMIL", "weno": "WENO"}
+BASELINE_NAMES = {
+    "bag_mean": "Baseline: mean features, logistic regression",
+    "mean_color": "Baseline: mean color, logistic regression",
+}
+
+
+def model_name(recipe: str, score: str) -> str:
+    """Name one score of one recipe.
+
+    >>> model_name("weno", "student")
+    'WENO student'
+    """
+    return f"{RECIPE_NAMES.get(recipe, recipe)} {score}"
+
+
+def baseline_name(baseline: str) -> str:
+    """Name a baseline."""
+    return BASELINE_NAMES.get(baseline, f"Baseline: {baseline}")

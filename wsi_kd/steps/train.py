@@ -1,0 +1,307 @@
+"""Step train: one recipe, seed and fold -> the selected and the last model, and the history."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from wsi_kd.bags.datasets import MUST_AGREE, BagSet, load_bags
+from wsi_kd.bags.manifest import Manifest
+from wsi_kd.bags.splits import Fold
+from wsi_kd.core.errors import BadInput, unknown_name
+from wsi_kd.core.files import publish_table
+from wsi_kd.core.provenance import stamp
+from wsi_kd.evaluation.classification import choose_threshold
+from wsi_kd.inference.calls import positive_probability
+from wsi_kd.inference.predict import predict_bag
+from wsi_kd.mil.weno import TeacherStudent
+from wsi_kd.settings.all import Settings
+from wsi_kd.settings.models import TrainSettings
+from wsi_kd.steps.split import read_splits
+from wsi_kd.training.checkpoint import save_model
+from wsi_kd.training.device import choose_device
+from wsi_kd.training.loop import OnEpoch, Trained
+from wsi_kd.training.plan import Architecture, Distillation, Mining, Optimization
+from wsi_kd.training.recipes.abmil import train_abmil
+from wsi_kd.training.recipes.weno import train_weno
+from wsi_kd.training.state import HistoryRow, remove_state
+
+SLIDE_SECTIONS: Final = ("slides", "mask", "tile", "embed")
+"""Sections that turn a slide into features: `infer` takes them from the checkpoint."""
+
+RECIPES: Final = ("abmil", "weno")
+BINARY: Final = 2
+
+
+class Job(NamedTuple):
+    """What one training job is about."""
+
+    recipe: str
+    seed: int
+    fold: int
+    classes: tuple[str, ...]
+    settings: Settings
+
+
+def run_train(
+    *,
+    features_dir: Path,
+    splits_path: Path,
+    manifest: Manifest,
+    recipe: str,
+    seed: int,
+    fold: int,
+    out_dir: Path,
+    settings: Settings,
+) -> None:
+    """Train on the fold's train part, select and choose thresholds on its val part; test is not read.
+
+    Writes `last.safetensors`, `last.json`, `history.csv`, `model.safetensors` and, last of all,
+    `model.json` to `out_dir`. A killed run leaves `state.safetensors` there and goes on from it, bit for
+    bit on a CPU.
+
+    Raises:
+        BadInput: an unknown recipe, weno with other than two classes, no such fold, features that were not
+        made
+            with these settings, parts that cannot be trained on.
+        RunFailed: a loss that is not finite, a file that could not be written.
+    """
+    job = Job(recipe, seed, fold, manifest.classes, settings)
+    _check_job(job)
+    train, val = _load_parts(_fold(splits_path, fold), manifest, features_dir)
+    _check_features(train, settings)
+    with _progress() as bar:
+        task = bar.add_task(f"{recipe} seed {seed} fold {fold}", total=settings.train.epochs, loss="")
+
+        def on_epoch(row: HistoryRow) -> None:
+            bar.update(task, completed=int(row["epoch"] or 0) + 1, loss=f"loss {row['selection_loss']:.4f}")
+
+        trained = _train(job, train, val, work_dir=out_dir, on_epoch=on_epoch)
+    facts = _facts(job, train)
+    last_epoch = len(trained.history) - 1
+    _save(out_dir, "last", trained.last_model, val, facts={**facts, "epoch": last_epoch}, settings=settings)
+    _write_history(out_dir / "history.csv", trained, facts)
+    _save(
+        out_dir,
+        "model",
+        trained.model,
+        val,
+        facts={**facts, "epoch": trained.selected_epoch},
+        settings=settings,
+    )
+    remove_state(out_dir)
+
+
+def _check_job(job: Job) -> None:
+    if job.recipe not in RECIPES:
+        raise unknown_name("recipe", job.recipe, RECIPES)
+    if job.recipe == "weno" and len(job.classes) != BINARY:
+        raise BadInput(
+            f"recipe weno tells positive from negative instances and needs two classes, "
+            f"found {len(job.classes)} ({', '.join(job.classes)}); set train.recipes to [abmil] or merge classes in the manifest"
+        )
+
+
+def _fold(splits_path: Path, fold: int) -> Fold:
+    folds = read_splits(splits_path).folds
+    if not 0 <= fold < len(folds):
+        raise BadInput(f"{splits_path}: no fold {fold}; it holds folds 0 to {len(folds) - 1}")
+    return folds[fold]
+
+
+def _load_parts(fold: Fold, manifest: Manifest, features_dir: Path) -> tuple[BagSet, BagSet]:
+    rows = {row.slide_id: row for row in manifest.rows}
+    absent = [slide_id for slide_id in (*fold.train, *fold.val) if slide_id not in rows]
+    if absent:
+        raise BadInput(
+            f"the split names slides that the manifest does not hold: {', '.join(absent)}; run: wsi-kd split"
+        )
+    train, val = (
+        load_bags(features_dir, [rows[slide_id] for slide_id in part], manifest.classes)
+        for part in (fold.train, fold.val)
+    )
+    odd = [key for key in MUST_AGREE if train.header.get(key) != val.header.get(key)]
+    if odd:
+        raise BadInput(
+            f"{features_dir}: train and val slides differ in {', '.join(odd)}; run anew: wsi-kd embed"
+        )
+    return train, val
+
+
+def _check_features(bags: BagSet, settings: Settings) -> None:
+    """The checkpoint repeats the slide sections for `infer`: they must be those that made these features."""
+    wanted = {
+        "encoder": settings.embed.encoder,
+        "tile_px": settings.tile.tile_px,
+        "tile_mpp": settings.tile.tile_mpp,
+        "overlap_px": settings.tile.overlap_px,
+    }
+    odd = [
+        f"{key} {bags.header[key]} instead of {value}"
+        for key, value in wanted.items()
+        if bags.header[key] != value
+    ]
+    if odd:
+        raise BadInput(
+            f"the features were made with other settings: {'; '.join(odd)}; "
+            "train with the settings that made them, or run anew: wsi-kd embed"
+        )
+
+
+def _train(job: Job, train: BagSet, val: BagSet, *, work_dir: Path, on_epoch: OnEpoch) -> Trained:
+    settings = job.settings.train
+    if job.recipe == "abmil":
+        return train_abmil(
+            train,
+            val,
+            classes=len(job.classes),
+            architecture=_architecture(settings),
+            optimization=_optimization(settings, seed=job.seed),
+            work_dir=work_dir,
+            on_epoch=on_epoch,
+        )
+    return train_weno(
+        train,
+        val,
+        architecture=_architecture(settings),
+        optimization=_optimization(settings, seed=job.seed),
+        distillation=_distillation(settings),
+        mining=_mining(settings),
+        work_dir=work_dir,
+        on_epoch=on_epoch,
+    )
+
+
+def _architecture(settings: TrainSettings) -> Architecture:
+    return Architecture(
+        teacher=settings.teacher,
+        hidden_dim=settings.hidden_dim,
+        attention_dim=settings.attention_dim,
+        dropout=settings.dropout,
+        student_hidden_dim=settings.weno.student_hidden_dim,
+    )
+
+
+def _optimization(settings: TrainSettings, *, seed: int) -> Optimization:
+    return Optimization(
+        epochs=settings.epochs,
+        patience=settings.patience,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        gradient_clip=settings.gradient_clip,
+        token_budget=settings.token_budget,
+        bags_per_step=settings.bags_per_step,
+        seed=seed,
+        precision=settings.precision,
+        device=settings.device,
+    )
+
+
+def _distillation(settings: TrainSettings) -> Distillation:
+    weno = settings.weno
+    return Distillation(
+        schedule=weno.schedule,
+        pseudo_label=weno.pseudo_label,
+        negative_weight=weno.negative_weight,
+        student_weight=weno.student_weight,
+        warm_up_epochs=weno.warm_up_epochs,
+        instance_batch=weno.instance_batch,
+        student_pooling=settings.student_pooling,
+        top_k=settings.top_k,
+    )
+
+
+def _mining(settings: TrainSettings) -> Mining | None:
+    mining = settings.weno.mining
+    return Mining(**mining.model_dump(exclude={"enabled"})) if mining.enabled else None
+
+
+def _facts(job: Job, train: BagSet) -> dict[str, Any]:
+    settings = job.settings
+    model = {
+        **_architecture(settings.train)._asdict(),
+        "feature_dim": int(train.features.shape[1]),
+        "classes": len(job.classes),
+        "with_student": job.recipe == "weno",
+    }
+    made_with = {"train": settings.train.model_dump(mode="json")}
+    return {
+        **stamp("model", made_with),
+        "recipe": job.recipe,
+        "teacher": settings.train.teacher,
+        "model": model,
+        "classes": list(job.classes),
+        "feature_dim": model["feature_dim"],
+        **{key: train.header[key] for key in ("encoder", "encoder_settings", "weights_hash")},
+        "sections": {name: getattr(settings, name).model_dump(mode="json") for name in SLIDE_SECTIONS},
+        "student_pooling": settings.train.student_pooling,
+        "top_k": settings.train.top_k,
+        "threshold_rule": settings.train.threshold_rule,
+        "threshold_split": "val",
+        "seed": job.seed,
+        "fold": job.fold,
+    }
+
+
+def _save(
+    out_dir: Path, name: str, model: TeacherStudent, val: BagSet, *, facts: dict[str, Any], settings: Settings
+) -> None:
+    thresholds = choose_thresholds(model, val, settings=settings.train)
+    save_model(out_dir, name, model.to("cpu"), header={**facts, "thresholds": thresholds})
+
+
+def choose_thresholds(
+    model: TeacherStudent, val: BagSet, *, settings: TrainSettings
+) -> dict[str, float | None]:
+    """Return the operating points of teacher and student (None without one) on the validation part."""
+    device = choose_device(settings.device)
+    model.to(device)
+    predictions = [
+        predict_bag(
+            model,
+            val.features[start:end],
+            student_pooling=settings.student_pooling,
+            top_k=settings.top_k,
+            device=device,
+        )
+        for start, end in zip(val.offsets, val.offsets[1:], strict=False)
+    ]
+    teacher = [positive_probability(prediction.teacher_probability) for prediction in predictions]
+    student = [
+        prediction.student_probability
+        for prediction in predictions
+        if prediction.student_probability is not None
+    ]
+    labels = (val.labels > 0).astype(np.int64)
+    return {
+        "teacher": _threshold(labels, teacher, settings),
+        "student": _threshold(labels, student, settings) if student else None,
+    }
+
+
+def _threshold(labels: np.ndarray, scores: Sequence[float], settings: TrainSettings) -> float:
+    return choose_threshold(
+        labels, np.asarray(scores), rule=settings.threshold_rule, min_sensitivity=settings.min_sensitivity
+    )
+
+
+def _write_history(path: Path, trained: Trained, facts: dict[str, Any]) -> None:
+    columns = list(trained.history[0])
+    rows = [[row[column] for column in columns] for row in trained.history]
+    kept = {key: facts[key] for key in ("settings", "settings_hash", "versions", "recipe", "seed", "fold")}
+    header = {**stamp("history", kept["settings"]), **kept, "selected_epoch": trained.selected_epoch}
+    publish_table(path, columns, rows, stamp=header)
+
+
+def _progress() -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True))

@@ -1,0 +1,141 @@
+"""Thumbnail -> tissue mask: saturation by Otsu and local texture, then cleaning by sizes in um."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Float32
+
+from wsi_kd.core.errors import SlideProblem
+from wsi_kd.core.records import SlideStatus
+from wsi_kd.core.shapes import Mask, Pixels
+
+TEXTURE_WINDOW_PX = 5
+MIN_VALUE = 0.2
+"""Darker pixels count as this bright in the saturation, whose quotient is noise near black."""
+_LEVELS = 255
+
+Plane = Float32[np.ndarray, "height width"]
+
+
+class _Planes(NamedTuple):
+    luminance: Plane
+    saturation: Plane
+    texture: Plane
+
+
+def segment_tissue(
+    pixels: Pixels,
+    *,
+    mpp: float,
+    min_tissue_um2: float,
+    min_hole_um2: float,
+    close_um: float,
+    min_saturation: float,
+    min_texture: float,
+    dark_field_luminance: float,
+) -> Mask:
+    """Find tissue: pixels that are colored and textured, closed, holes filled, small pieces dropped.
+
+    A pixel is colored where its saturation reaches the threshold of `saturation_threshold`, and textured where the
+    standard deviation of luminance in 5 x 5 pixels reaches `min_texture`: smooth tints, blurred pen strokes and
+    shadows of the cover slip are colored but not textured, dust and scratches are textured but not colored.
+
+    Args:
+        pixels: overview of the slide.
+        mpp: its um/px.
+        min_tissue_um2: pieces below this area are dropped.
+        min_hole_um2: holes below this area are filled.
+        close_um: gaps up to this width are closed.
+        min_saturation: lower bound on the saturation threshold (0-1).
+        min_texture: standard deviation of luminance (0-1) below which a pixel is smooth.
+        dark_field_luminance: median luminance (0-1) below which the slide is not brightfield.
+
+    Raises:
+        SlideProblem: empty, for dark field (fluorescence) and where nothing is left.
+    """
+    planes = _planes(pixels)
+    luminance = float(np.median(planes.luminance))
+    if luminance < dark_field_luminance:
+        reason = (
+            f"dark field: median luminance {luminance:.2f} is below {dark_field_luminance:g}; "
+            "fluorescence has no brightfield tissue to find"
+        )
+        raise SlideProblem(SlideStatus.EMPTY, reason)
+    threshold = saturation_threshold(
+        planes.saturation, planes.texture, min_saturation=min_saturation, min_texture=min_texture
+    )
+    found = (planes.saturation >= threshold) & (planes.texture >= min_texture)
+    mask = _close(found, close_um / mpp)
+    mask = _without_small(mask, min_tissue_um2 / mpp**2)
+    mask = _fill_holes(mask, min_hole_um2 / mpp**2)
+    if not mask.any():
+        reason = (
+            f"no tissue: {found.mean():.1%} of the slide is stained (saturation from {threshold:.3f}, "
+            f"texture from {min_texture:g}) and no piece reaches {min_tissue_um2:g} um2; "
+            "if there is tissue, draw it in QuPath and put it into mask.edited_dir"
+        )
+        raise SlideProblem(SlideStatus.EMPTY, reason)
+    return mask
+
+
+def saturation_threshold(
+    saturation: Plane, texture: Plane, *, min_saturation: float, min_texture: float
+) -> float:
+    """Place the threshold halfway between the glass and Otsu's threshold, never below `min_saturation`.
+
+    Otsu's own threshold halves the way from glass to the main stain and would drop pale tissue (fat, mucus, weak
+    counterstain); half of it keeps that. Where the class below Otsu's threshold is itself textured (median of at
+    least 2 x `min_texture`), the overview shows no glass and Otsu has cut the tissue in two: `min_saturation` decides.
+
+    Source: Otsu, A threshold selection method from gray-level histograms, IEEE Trans. SMC 9 (1979).
+    """
+    levels = np.round(saturation * _LEVELS).astype(np.uint8)
+    otsu = cv2.threshold(levels, 0, _LEVELS, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0] / _LEVELS
+    glass = saturation <= otsu
+    if not glass.any() or float(np.median(texture[glass])) >= 2 * min_texture:
+        return min_saturation
+    return max(min_saturation, (float(np.median(saturation[glass])) + otsu) / 2)
+
+
+def _planes(pixels: Pixels) -> _Planes:
+    rgb = cv2.GaussianBlur(pixels, (3, 3), 0).astype(np.float32) / _LEVELS
+    value = rgb.max(axis=2)
+    saturation = (value - rgb.min(axis=2)) / np.maximum(value, np.float32(MIN_VALUE))
+    luminance = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32) / _LEVELS
+    window = (TEXTURE_WINDOW_PX, TEXTURE_WINDOW_PX)
+    mean = cv2.blur(luminance, window)
+    variance = cv2.blur(luminance * luminance, window) - mean * mean
+    texture = np.sqrt(np.maximum(variance, np.float32(0)))
+    return _Planes(luminance, saturation, texture)
+
+
+def _close(mask: Mask, gap_px: float) -> Mask:
+    """Close gaps up to `gap_px` wide; the border is padded so that it attracts nothing."""
+    radius = round(gap_px / 2)
+    if radius < 1:
+        return mask
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    padded = np.pad(mask, radius).astype(np.uint8)
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)
+    return np.asarray(closed[radius:-radius, radius:-radius] > 0)
+
+
+def _without_small(mask: Mask, min_area_px: float) -> Mask:
+    """Drop 4-connected pieces with an area below `min_area_px`."""
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    keep = stats[:, cv2.CC_STAT_AREA] >= min_area_px
+    keep[0] = False
+    return np.asarray(keep[pieces])
+
+
+def _fill_holes(mask: Mask, min_area_px: float) -> Mask:
+    """Fill holes below `min_area_px`; what touches the border is glass, however small, and no hole."""
+    height, width = mask.shape
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=8)
+    left, top = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
+    right, bottom = left + stats[:, cv2.CC_STAT_WIDTH], top + stats[:, cv2.CC_STAT_HEIGHT]
+    inside = (left > 0) & (top > 0) & (right < width) & (bottom < height)
+    fill = inside & (stats[:, cv2.CC_STAT_AREA] < min_area_px)
+    fill[0] = False
+    return np.asarray(mask | fill[pieces])

@@ -1,0 +1,206 @@
+"""What the recipes share: the start of a run, its batches, one step, and the loop over epochs."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wsi_kd.bags.datasets import BagSet
+from wsi_kd.bags.packing import PackedBags, pack, plan_batches
+from wsi_kd.mil.registry import create_model
+from wsi_kd.mil.weno import TeacherStudent
+from wsi_kd.training.bag_checks import check_bags, feature_moments
+from wsi_kd.training.device import choose_device, matmul_dtype
+from wsi_kd.training.losses import LossLedger
+from wsi_kd.training.plan import Architecture, Optimization, StudentPooling
+from wsi_kd.training.state import HistoryRow, TrainingState, restore_state, save_state
+from wsi_kd.training.validation import Validation, pool_student, score_validation
+
+OnEpoch: TypeAlias = Callable[[HistoryRow], None]
+
+
+class Trained(NamedTuple):
+    """What a recipe returns."""
+
+    model: TeacherStudent
+    """Of the epoch with the lowest selection loss on the validation part."""
+    last_model: TeacherStudent
+    """Of the last epoch trained."""
+    history: list[HistoryRow]
+    """One row an epoch."""
+    selected_epoch: int
+
+
+class EpochResult(NamedTuple):
+    """What a recipe's epoch tells the loop."""
+
+    row: HistoryRow
+    selection_loss: float | None
+    """Loss on the validation part; None: this epoch cannot be selected."""
+
+
+class Run(NamedTuple):
+    """One training run: what stays fixed, and the state that moves."""
+
+    train: BagSet
+    val: BagSet
+    optimization: Optimization
+    device: torch.device
+    state: TrainingState
+
+    @property
+    def model(self) -> TeacherStudent:
+        """The model in training."""
+        return self.state.model
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Matrix products in the run's precision; models raise scores to float32 before they pool them."""
+        dtype = matmul_dtype(self.optimization.precision, self.device)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+@contextmanager
+def start_run(
+    train: BagSet,
+    val: BagSet,
+    *,
+    classes: int,
+    architecture: Architecture,
+    optimization: Optimization,
+    with_student: bool,
+) -> Iterator[Run]:
+    """Yield a fresh run; torch's global generator is seeded inside and as before outside.
+
+    Raises:
+        BadInput: empty bags, features that are not finite, a part without one of the classes.
+    """
+    check_bags(train, classes=classes, part="training")
+    check_bags(val, classes=classes, part="validation")
+    device = choose_device(optimization.device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(optimization.seed)
+        model = create_model(
+            **architecture._asdict(),
+            feature_dim=train.features.shape[1],
+            classes=classes,
+            with_student=with_student,
+        )
+        mean, deviation = feature_moments(train)
+        model.scaling.fit(mean=mean, deviation=deviation)
+        model.to(device)
+        optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=optimization.learning_rate,
+            weight_decay=optimization.weight_decay,
+            fused=True,
+        )
+        generator = torch.Generator().manual_seed(optimization.seed)
+        yield Run(train, val, optimization, device, TrainingState(model, optimizer, generator))
+
+
+def shuffled_batches(run: Run) -> Iterator[tuple[list[int], PackedBags]]:
+    """Yield the training bags once, in a new order, packed on the device."""
+    order = torch.randperm(len(run.train.labels), generator=run.state.generator).tolist()
+    yield from _batches(run, run.train, order, bags_per_step=run.optimization.bags_per_step)
+
+
+def ordered_batches(run: Run, bags: BagSet) -> Iterator[tuple[list[int], PackedBags]]:
+    """Yield all bags in their order, as many a batch as the token budget takes."""
+    order = list(range(len(bags.labels)))
+    yield from _batches(run, bags, order, bags_per_step=len(order))
+
+
+def take_step(run: Run, loss: Float[Tensor, ""], ledger: LossLedger, *, bag: int) -> None:
+    """Step against the gradient of `loss`, clipped; a gradient that is not finite is noted against `bag`."""
+    run.state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.optimization.gradient_clip)
+    ledger.add("gradient norm", norm.reshape(1), torch.tensor([bag]))
+    run.state.optimizer.step()
+
+
+@torch.no_grad()
+def validate(run: Run, *, student_pooling: StudentPooling = "max", top_k: int = 1) -> Validation:
+    """Score the validation part with the present weights, every bag whole."""
+    run.model.eval()
+    bag_logits, student_logits = [], []
+    for _, packed in ordered_batches(run, run.val):
+        with run.autocast():
+            output = run.model(packed.instances, packed.offsets)
+        bag_logits.append(output.bag_logits)
+        if output.instance_logits is not None:
+            pooled = pool_student(
+                output.instance_logits, packed.offsets, student_pooling=student_pooling, top_k=top_k
+            )
+            student_logits.append(pooled)
+    run.model.train()
+    labels = torch.from_numpy(np.ascontiguousarray(run.val.labels))
+    students = torch.cat(student_logits).cpu() if student_logits else None
+    return score_validation(torch.cat(bag_logits).cpu(), students, labels)
+
+
+def fit(
+    run: Run,
+    *,
+    train_epoch: Callable[[int], EpochResult],
+    run_hash: str,
+    work_dir: Path,
+    on_epoch: OnEpoch,
+) -> Trained:
+    """Train until the epochs or the patience end, from the state in `work_dir` on where it fits `run_hash`.
+
+    The test part plays no role; the epoch is selected on the validation part by loss and not by AUC, which
+    saturates at 1 on few bags and then cannot tell epochs apart.
+    """
+    state = run.state
+    restore_state(state, work_dir, run_hash=run_hash)
+    while state.epoch < run.optimization.epochs and not _out_of_patience(run):
+        _set_learning_rate(run)
+        run.model.train()
+        result = train_epoch(state.epoch)
+        state.history.append(result.row)
+        best = math.inf if state.selected_loss is None else state.selected_loss
+        if result.selection_loss is not None and result.selection_loss < best:
+            state.select(result.selection_loss)
+        state.epoch += 1
+        save_state(state, work_dir, run_hash=run_hash)
+        on_epoch(result.row)
+    return _finish(run)
+
+
+def _batches(
+    run: Run, bags: BagSet, order: Sequence[int], *, bags_per_step: int
+) -> Iterator[tuple[list[int], PackedBags]]:
+    sizes = np.diff(bags.offsets).tolist()
+    budget = run.optimization.token_budget
+    for batch in plan_batches(sizes, order, token_budget=budget, bags_per_step=bags_per_step):
+        yield batch, pack(bags, batch, device=run.device, dtype=torch.float32)
+
+
+def _set_learning_rate(run: Run) -> None:
+    plan = run.optimization
+    factor = 0.5 * (1.0 + math.cos(math.pi * run.state.epoch / plan.epochs))
+    for group in run.state.optimizer.param_groups:
+        group["lr"] = plan.learning_rate * factor
+
+
+def _out_of_patience(run: Run) -> bool:
+    selected = run.state.selected_epoch
+    return selected is not None and run.state.epoch - selected > run.optimization.patience
+
+
+def _finish(run: Run) -> Trained:
+    state = run.state
+    if state.selected_epoch is None:
+        state.selected_epoch = state.epoch - 1
+        state.selected_weights = run.model.state_dict()
+    selected = copy.deepcopy(run.model)
+    selected.load_state_dict(state.selected_weights)
+    return Trained(selected.eval(), run.model.eval(), state.history, state.selected_epoch)

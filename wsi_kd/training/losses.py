@@ -1,0 +1,69 @@
+"""The two losses of WENO and the guard that finds the first loss that is not finite."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from wsi_kd.core.errors import RunFailed
+
+
+def teacher_losses(
+    bag_logits: Float[Tensor, "bags classes"], bag_labels: Int64[Tensor, "bags"]
+) -> Float[Tensor, "bags"]:
+    """Cross entropy of each bag."""
+    return F.cross_entropy(bag_logits, bag_labels, reduction="none")
+
+
+def student_losses(
+    instance_logits: Float[Tensor, "instances"],
+    pseudo_labels: Float[Tensor, "instances"],
+    *,
+    negative_weight: float,
+) -> Float[Tensor, "instances"]:
+    """Weighted binary cross entropy with soft labels q on logits s, WENO's student loss (equation 7).
+
+    w (1 - q) softplus(s) + (1 - w) q softplus(-s); in logit space the gradient is right at any s, where
+    log(p + 1e-5) has none left for a confidently wrong instance.
+
+    >>> student_losses(torch.tensor([0.0]), torch.tensor([1.0]), negative_weight=0.1).item() / math.log(2)
+    0.9...
+    """
+    positive = (1.0 - negative_weight) * pseudo_labels * F.softplus(-instance_logits)
+    return positive + negative_weight * (1.0 - pseudo_labels) * F.softplus(instance_logits)
+
+
+class LossLedger:
+    """The losses of one epoch in the order of the steps, read at its end: no step waits for the GPU."""
+
+    def __init__(self, slide_ids: Sequence[str]) -> None:
+        self._slide_ids = slide_ids
+        self._entries: list[tuple[str, Tensor, Tensor]] = []
+
+    def add(self, term: str, losses: Float[Tensor, "items"], bags: Int64[Tensor, "items"]) -> None:
+        """Note losses and the index of the bag each came from."""
+        self._entries.append((term, losses.detach(), bags))
+
+    def mean(self, term: str) -> float | None:
+        """Return the mean of a term over the epoch; None where it was never added."""
+        losses = [losses for name, losses, _ in self._entries if name == term]
+        return torch.cat(losses).double().mean().item() if losses else None
+
+    def check(self, epoch: int) -> None:
+        """Check that every loss is finite.
+
+        Raises:
+            RunFailed: naming the first term, bag and epoch that is not.
+        """
+        for term, losses, bags in self._entries:
+            wrong = (~losses.isfinite()).nonzero().flatten().tolist()
+            if wrong:
+                value, slide_id = losses[wrong[0]].item(), self._slide_ids[int(bags[wrong[0]])]
+                found = "not a number" if math.isnan(value) else "infinite"
+                raise RunFailed(
+                    f"epoch {epoch}: the {term} of bag {slide_id} is {found}; "
+                    "lower train.learning_rate or train.gradient_clip"
+                )
