@@ -2,7 +2,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsi_kd.bags.manifest import chunk_rows, read_manifest, rows_of_slides
@@ -89,7 +89,7 @@ def test_clam_layout_lists_missing_and_ambiguous_slides(folder):
         ("slide_id,label,x", r"no column path; found .*slides_dir"),
         ("slide_id,path,label,case_ID", r"left unread: 'case_ID' \(did you mean 'case_id'\?\)"),
         ("slide_id,path,label,patient", r"left unread: 'patient' \(did you mean 'case_id'\?\)"),
-        ("slide_id,path,label,anotation", r"left unread: 'anotation' \(did you mean 'annotation'\?\)"),
+        ("slide_id,path,label,annotation_", r"left unread: 'annotation_' \(did you mean 'annotation'\?\)"),
     ],
 )
 def test_columns(folder, header, expected):
@@ -199,6 +199,11 @@ def test_a_folder_or_an_endless_name_is_no_slide(folder):
         read(folder, simple("s1,sub,x", f"s2,{'b' * 5000},y"))
 
 
+def test_one_file_under_two_ids_would_leak_and_is_refused(folder):
+    with pytest.raises(BadInput, match=r"column path: one file under several ids: s1 \(.*a\.svs\), s3 \("):
+        read(folder, simple("s1,a.svs,x", "s2,b.svs,y", "s3,./a.svs,x"))
+
+
 def test_missing_annotations_are_listed(folder):
     with pytest.raises(BadInput, match=r"column annotation: no such file for 2: s1 .*, s2 "):
         read(folder, "slide_id,path,label,annotation\ns1,a.svs,x,q.geojson\ns2,b.svs,y,r.xml\n")
@@ -215,6 +220,7 @@ def test_chunks_keep_order_and_lose_nothing(folder):
 
 
 @given(st.text(max_size=30))
+@settings(deadline=None)
 def test_an_accepted_id_stays_inside_its_folder(text):
     if slide_id_fault(text) == "":
         path = Path("root") / f"{text}.h5"
@@ -230,15 +236,15 @@ def test_slide_id_of(name, expected):
     assert slide_id_of(Path("folder.svs") / name) == expected
 
 
-def dicom(uid: str) -> bytes:
-    return (
-        b"\0" * 128
-        + b"DICM"
-        + b"\x20\x00\x0e\x00UI"
-        + len(uid).to_bytes(2, "little")
-        + uid.encode()
-        + b"rest"
-    )
+def element(tag: bytes, value: str) -> bytes:
+    padded = value.encode() + b"\0" * (len(value) % 2)
+    return tag + b"UI" + len(padded).to_bytes(2, "little") + padded
+
+
+def dicom(uid: str, *, refers_to: str = "9.9") -> bytes:
+    """The start of a DICOM file that refers to a series before it names its own."""
+    study, series = b"\x20\x00\x0d\x00", b"\x20\x00\x0e\x00"
+    return b"\0" * 128 + b"DICM" + element(series, refers_to) + element(study, "1.2.3") + element(series, uid)
 
 
 def test_folder_lists_slides_once(tmp_path):
@@ -246,7 +252,7 @@ def test_folder_lists_slides_once(tmp_path):
     (tmp_path / "m/Data0.dat").write_bytes(b"x")
     for name in ("m.mrxs", "b.SVS", ".hidden.svs", "notes.txt"):
         (tmp_path / name).write_bytes(b"x")
-    for name, uid in (("l0.dcm", "1.2.30"), ("l1.dcm", "1.2.30"), ("other.dcm", "1.2.34")):
+    for name, uid in (("l0.dcm", "1.2.30"), ("l1.dcm", "1.2.30"), ("other.dcm", "1.2.301")):
         (tmp_path / name).write_bytes(dicom(uid))
     (tmp_path / "broken.dcm").write_bytes(b"no dicom")
     (tmp_path / "broken2.dcm").write_bytes(b"no dicom")
@@ -285,3 +291,11 @@ def test_real_folders(shared_data):
         "ezwsi_multiframe_camelyon_challenge_image",
         "test3-DAPI-2-_387_",
     ]
+
+
+@pytest.mark.shared_data
+def test_copies_of_a_real_dicom_file_are_one_slide(shared_data, tmp_path):
+    real = next((shared_data / "wsi").glob("*.dcm"))
+    for name in ("a.dcm", "b.dcm"):
+        (tmp_path / name).symlink_to(real)
+    assert [path.name for path in slides_in(tmp_path)] == ["a.dcm"]

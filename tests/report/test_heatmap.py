@@ -3,19 +3,21 @@
 import numpy as np
 import pytest
 from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from wsi_kd.core.errors import BadInput, RunFailed
+from wsi_kd.report.canvas import OUTLINE_COLOR, margins, scale_bar
 from wsi_kd.report.heatmap import (
     MAPPINGS,
     OPACITY,
-    SIDE_PX,
-    TITLE_PX,
     draw_heatmap,
     render_heatmap,
-    scale_bar,
+    render_slide,
     score_map,
 )
+
+TITLE_PX, _, SIDE_PX, *_ = margins((500, 600))
 
 
 def on_map(coords, scores, **changes):
@@ -175,3 +177,19 @@ def test_an_unwritable_folder_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFailed, match="heatmap"):
         draw_heatmap(tmp_path / "file" / "heatmap.png", **picture())
+
+
+def test_the_slide_itself_keeps_its_colors_and_shows_the_outline():
+    pixels = np.full((500, 600, 3), (200, 100, 150), np.uint8)
+    outline = np.zeros((500, 600), bool)
+    outline[100:200, 300:400] = True
+    image = render_slide(pixels, title="slide_1", um_per_px=1.0, outline=outline)
+    plain = render_slide(pixels, title="slide_1", um_per_px=1.0)
+    assert image.shape == render_heatmap(**picture()).shape
+    inside = image[TITLE_PX : TITLE_PX + 500, SIDE_PX : SIDE_PX + 600]
+    assert (plain[TITLE_PX + 1 : TITLE_PX + 499, SIDE_PX + 1 : SIDE_PX + 599] == (200, 100, 150)).all()
+    changed = np.argwhere((inside != (200, 100, 150)).any(axis=2))
+    assert changed.min(axis=0) == pytest.approx([100, 300], abs=3)
+    assert changed.max(axis=0) == pytest.approx([199, 399], abs=3)
+    assert (inside[110:190, 310:390] == (200, 100, 150)).all()
+    np.testing.assert_allclose(inside[100, 350] / 255, to_rgb(OUTLINE_COLOR), atol=0.2)

@@ -13,6 +13,7 @@ rule evaluate:
             category="Results",
             labels={"what": "metrics with intervals", "format": "JSON"},
         ),
+        predictions=f"{RESULTS}/evaluation/predictions.csv",
     log:
         f"{RESULTS}/logs/evaluate.log",
     benchmark:
@@ -44,6 +45,7 @@ rule report:
             category="Results",
             labels={"what": "the page", "format": "HTML"},
         ),
+        metrics=f"{RESULTS}/report/metrics.json",
     log:
         f"{RESULTS}/logs/report.log",
     benchmark:

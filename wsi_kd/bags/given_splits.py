@@ -51,7 +51,7 @@ def count_given_folds(path: Path) -> int:
 
 
 def given_files(path: Path) -> list[Path]:
-    """List the files that given splits are read from, in fold order: a table itself, or a folder's CLAM files."""
+    """List the files that given splits are read from: a table itself, or a folder's CLAM files by fold."""
     if not path.is_dir():
         return [path]
     numbered = {int(match[1]): file for file in path.iterdir() if (match := _CLAM_FILE.fullmatch(file.name))}

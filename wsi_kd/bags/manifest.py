@@ -2,6 +2,7 @@
 
 import math
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -195,6 +196,12 @@ def _slide_mpp(table: Table, record: TableRow) -> float | None:
 
 
 def _check_files(table: Table, rows: Sequence[SlideRow]) -> None:
+    uses = Counter(row.path for row in rows)
+    twice = [f"{row.slide_id} ({row.path})" for row in rows if uses[row.path] > 1]
+    if twice:
+        raise BadInput(
+            f"{table.path}: column path: one file under several ids: {listed(twice)}; keep one of them"
+        )
     for column in ("path", "annotation"):
         files: list[Path | None] = [getattr(row, column) for row in rows]
         missing = [

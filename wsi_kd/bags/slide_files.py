@@ -1,5 +1,6 @@
 """From files to slide ids and back: which names are slides, and which ids can name a file."""
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,7 +26,7 @@ SLIDE_EXTENSIONS = (
 """File name endings of whole slides, any case; compound endings first."""
 
 MAX_ID_BYTES = 200
-_SERIES_UID = b"\x20\x00\x0e\x00UI"
+_STUDY_THEN_SERIES = re.compile(rb"\x20\x00\x0d\x00UI..[0-9.]+\0?\x20\x00\x0e\x00UI..([0-9.]+)", re.DOTALL)
 _DICOM_HEADER_BYTES = 1 << 20
 
 
@@ -111,15 +112,13 @@ def _first_of_series(files: Iterable[Path]) -> Iterable[Path]:
 def _dicom_series(path: Path) -> bytes:
     """Return the SeriesInstanceUID (0020,000E) of an explicit-VR little-endian file, or nothing.
 
-    WSI files are always so encoded: compressed transfer syntaxes admit no other (DICOM PS3.5, section 10).
+    WSI files are so encoded: compressed transfer syntaxes admit no other (DICOM PS3.5, section 10). The
+    file's own series follows its study (0020,000D) at once; a series it refers to does not.
     """
     try:
         with path.open("rb") as handle:
             header = handle.read(_DICOM_HEADER_BYTES)
     except OSError:
         return b""
-    start = header.find(_SERIES_UID)
-    if header[128:132] != b"DICM" or start < 0:
-        return b""
-    length = int.from_bytes(header[start + 6 : start + 8], "little")
-    return header[start + 8 : start + 8 + length].rstrip(b"\0 ")
+    found = _STUDY_THEN_SERIES.search(header) if header[128:132] == b"DICM" else None
+    return found[1] if found else b""

@@ -1,4 +1,4 @@
-"""The command `wsi-kd`: one command a step, errors as one line, nothing heavy loaded until a command needs it."""
+"""The command `wsi-kd`: one command a step, errors as one line, nothing heavy loaded until it is needed."""
 
 import signal
 import sys
@@ -60,12 +60,16 @@ def run(arguments: list[str]) -> int:
     except TyperException as error:
         return _fail(f"{error.format_message()} (see wsi-kd --help)", error.exit_code)
     except KeyboardInterrupt:
-        return _fail("interrupted; finished files are whole, run the same command again to go on", INTERRUPTED)
+        return _fail(
+            "interrupted; finished files are whole, run the same command again to go on", INTERRUPTED
+        )
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # the reader is gone: nothing left to flush at exit
+        sys.stdout = None  # the reader is gone: nothing left to flush at exit
         return BROKEN_PIPE
     if returned == INTERRUPTED:
-        return _fail("interrupted; finished files are whole, run the same command again to go on", INTERRUPTED)
+        return _fail(
+            "interrupted; finished files are whole, run the same command again to go on", INTERRUPTED
+        )
     return returned if isinstance(returned, int) else 0
 
 

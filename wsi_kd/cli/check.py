@@ -1,4 +1,4 @@
-"""Commands after a run: check-status (may the run count as done?) and summary (its figures in a few lines)."""
+"""Commands after a run: check-status (may it count as done?) and summary (its figures in a few lines)."""
 
 from typing import TYPE_CHECKING, cast
 
@@ -17,7 +17,9 @@ NAMED_SLIDES = 10
 """A cohort may lose hundreds of slides: this many are named in the error, all of them in the report."""
 
 
-def check_status(*, settings: SettingsJson = None, config: ConfigFile = None, results_dir: ResultsDir = None) -> None:
+def check_status(
+    *, settings: SettingsJson = None, config: ConfigFile = None, results_dir: ResultsDir = None
+) -> None:
     """Fail if more slides ended with a status other than ok than run.max_failed_slides allows."""
     run = open_run(settings=settings, config=config, results_dir=results_dir)
     from wsi_kd.steps.status import read_status
@@ -27,13 +29,16 @@ def check_status(*, settings: SettingsJson = None, config: ConfigFile = None, re
     allowed = run.settings.run.max_failed_slides
     if len(failed) > allowed:
         raise RunFailed(
-            f"{len(failed)} of {len(rows)} slides failed, run.max_failed_slides allows {allowed}: {_named(failed)}; "
-            f"all else is finished: {run.layout.report}; mend or remove those slides, or raise run.max_failed_slides"
+            f"{len(failed)} of {len(rows)} slides failed, run.max_failed_slides allows {allowed}: "
+            f"{_named(failed)}; all else is finished, see {run.layout.report}; "
+            "mend or remove those slides, or raise run.max_failed_slides"
         )
     typer.echo(f"{len(rows) - len(failed)} of {len(rows)} slides ok; {len(failed)} failed, {allowed} may")
 
 
-def summary(*, settings: SettingsJson = None, config: ConfigFile = None, results_dir: ResultsDir = None) -> None:
+def summary(
+    *, settings: SettingsJson = None, config: ConfigFile = None, results_dir: ResultsDir = None
+) -> None:
     """Print the AUCs of a finished run with their intervals, and where its report is."""
     run = open_run(settings=settings, config=config, results_dir=results_dir)
     from wsi_kd.evaluation.summary import summary_lines

@@ -9,7 +9,9 @@ import typer
 def demo_cohort(
     *,
     out: Annotated[Path, typer.Argument(help="Folder for the slides, annotations and slides.csv.")],
-    slides: Annotated[int, typer.Option("--slides", min=8, help="Number of slides, the odd ones included.")] = 44,
+    slides: Annotated[
+        int, typer.Option("--slides", help="Number of slides, even, the four odd ones included.")
+    ] = 44,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the drawing.")] = 0,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one a CPU core.")] = 0,
 ) -> None:

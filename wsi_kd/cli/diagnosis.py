@@ -83,7 +83,7 @@ def check_packages() -> Check:
 
 
 def check_encoder(settings: Settings) -> tuple[Check, int]:
-    """Build the encoder that the settings name; tell how many features a tile gets (0 where it cannot be built)."""
+    """Build the encoder that the settings name; tell its features a tile (0 where it cannot be built)."""
     from wsi_kd.features.encoders import create_encoder
 
     embed = settings.embed
@@ -100,7 +100,9 @@ def check_encoder(settings: Settings) -> tuple[Check, int]:
     except WsiKdError as error:
         remedy = "correct the section embed; hub models need the network once, or embed.weights"
         return Check("encoder", State.BROKEN, _line(error), remedy), 0
-    return Check("encoder", State.OK, f"{encoder.name}: {encoder.feature_dim} features a tile"), encoder.feature_dim
+    return Check(
+        "encoder", State.OK, f"{encoder.name}: {encoder.feature_dim} features a tile"
+    ), encoder.feature_dim
 
 
 def check_manifest(settings: Settings) -> tuple[Check, Manifest | None]:
@@ -119,7 +121,9 @@ def check_disk(settings: Settings, manifest: Manifest | None, *, bytes_per_tile:
     """Compare the free disk at results_dir with what features of slides that are all tissue would need."""
     folder = _existing(settings.run.results_dir)
     if not os.access(folder, os.W_OK):
-        return Check("disk", State.BROKEN, f"{folder} cannot be written", "set run.results_dir to another folder")
+        return Check(
+            "disk", State.BROKEN, f"{folder} cannot be written", "set run.results_dir to another folder"
+        )
     free = shutil.disk_usage(folder).free
     tiles = _tiles_at_most(settings, manifest)
     needed = tiles * bytes_per_tile
@@ -132,7 +136,7 @@ def check_disk(settings: Settings, manifest: Manifest | None, *, bytes_per_tile:
 
 def compare(name: str, found: str, *, floor: tuple[int, ...], remedy: str) -> Check:
     """Compare a version such as 2.13.0+cpu with the oldest that will do."""
-    numbers = tuple(int(part) for part in found.split("+")[0].split(".") if part.isdigit())
+    numbers = tuple(int(part) for part in found.split("+", maxsplit=1)[0].split(".") if part.isdigit())
     if numbers < floor:
         return Check(name, State.BROKEN, f"{found}, needs {'.'.join(map(str, floor))} or newer", remedy)
     return Check(name, State.OK, found)

@@ -26,14 +26,16 @@ _BYTES_BESIDE_FEATURES = 17
 
 
 def doctor(*, config: ConfigFile = None) -> None:
-    """Check the installation and, with --config, the encoder, the manifest and the disk; exit code 2 if broken."""
+    """Check the installation; with --config the encoder, the manifest and the disk too."""
     checks = installation()
     if config is not None:
         checks += cohort(read_settings(config))
     Console().print(_table(checks))
     broken = [check.name for check in checks if check.state is State.BROKEN]
     if broken:
-        raise BadInput(f"{len(broken)} of {len(checks)} checks failed: {', '.join(broken)}; the table says the remedies")
+        raise BadInput(
+            f"{len(broken)} of {len(checks)} checks failed: {', '.join(broken)}; the table says the remedies"
+        )
 
 
 def installation() -> list[Check]:
@@ -52,5 +54,7 @@ def cohort(settings: Settings) -> list[Check]:
 def _table(checks: list[Check]) -> Table:
     table = Table("check", "state", "found", "remedy")
     for check in checks:
-        table.add_row(check.name, Text(check.state, style=_STYLES[check.state]), Text(check.found), Text(check.remedy))
+        table.add_row(
+            check.name, Text(check.state, style=_STYLES[check.state]), Text(check.found), Text(check.remedy)
+        )
     return table

@@ -1,4 +1,4 @@
-"""Where each file of a run lies below `run.results_dir`: the one place that knows (docs/architecture.md lists them)."""
+"""Where each file of a run lies below `run.results_dir`, as docs/architecture.md lists them."""
 
 from pathlib import Path
 from typing import Literal, NamedTuple

@@ -88,7 +88,7 @@ def predict(
     slides_dir: SlidesDir = None,
     results_dir: ResultsDir = None,
 ) -> None:
-    """Score a model's validation and test slides: model, features -> predictions/<recipe>/seed<s>/fold<f>/."""
+    """Score a model's val and test slides: model, features -> predictions/<recipe>/seed<s>/fold<f>/."""
     run = open_run(
         settings=settings, config=config, manifest=manifest, slides_dir=slides_dir, results_dir=results_dir
     )

@@ -9,24 +9,34 @@ from wsi_kd.bags.manifest import Manifest, SlideRow, chunk_rows, read_manifest
 from wsi_kd.cli.layout import Layout
 from wsi_kd.cli.plan import rows_hash
 from wsi_kd.core.errors import BadInput
-from wsi_kd.settings.all import Settings, parse_json_settings, parse_settings, read_settings
+from wsi_kd.settings.all import Settings, parse_json_settings, read_settings
 
 SettingsJson = Annotated[
     str | None,
     typer.Option("--settings", metavar="JSON", help="Sections as JSON; absent ones at their defaults."),
 ]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file (YAML), as Snakemake takes it.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Settings file (YAML), as Snakemake takes it.")
+]
 ManifestFile = Annotated[Path | None, typer.Option("--manifest", help="slides.csv; default: run.manifest.")]
 SlidesDir = Annotated[
-    Path | None, typer.Option("--slides-dir", help="Folder that relative slide paths start from; default: run.slides_dir.")
+    Path | None,
+    typer.Option(
+        "--slides-dir", help="Folder that relative slide paths start from; default: run.slides_dir."
+    ),
 ]
-ResultsDir = Annotated[Path | None, typer.Option("--results-dir", help="Output folder; default: run.results_dir.")]
+ResultsDir = Annotated[
+    Path | None, typer.Option("--results-dir", help="Output folder; default: run.results_dir.")
+]
 Chunk = Annotated[
-    int | None, typer.Option("--chunk", min=0, help="Work through this chunk of run.slides_per_job rows; default: all.")
+    int | None,
+    typer.Option("--chunk", min=0, help="Work through this chunk of run.slides_per_job rows; default: all."),
 ]
 RowsHash = Annotated[
     str | None,
-    typer.Option("--rows-hash", help="Stop if the manifest's rows are no longer those the workflow planned with."),
+    typer.Option(
+        "--rows-hash", help="Stop if the manifest's rows are no longer those the workflow planned with."
+    ),
 ]
 Recipe = Annotated[str, typer.Option("--recipe", help="Training method: abmil or weno.")]
 Seed = Annotated[int, typer.Option("--seed", help="Random seed of the training.")]
@@ -54,13 +64,15 @@ def open_run(
     slides_dir: Path | None = None,
     results_dir: Path | None = None,
 ) -> Run:
-    """Read the settings from `--settings` or `--config`; the other options replace their keys of the section `run`.
+    """Read the settings from `--settings` or `--config`; the other options replace keys of the section `run`.
 
     Raises:
         BadInput: neither or both were given, or the settings are not valid.
     """
     if (settings is None) == (config is None):
-        raise BadInput("give either --config FILE (a copy of configs/default.yaml) or --settings JSON, not both or none")
+        raise BadInput(
+            "give either --config FILE (a copy of configs/default.yaml) or --settings JSON, not both or none"
+        )
     parsed = parse_json_settings(settings) if settings is not None else read_settings(config or Path())
     replaced = {"manifest": manifest, "slides_dir": slides_dir, "results_dir": results_dir}
     given = {key: value for key, value in replaced.items() if value is not None}
@@ -68,20 +80,17 @@ def open_run(
     return Run(merged, Layout(merged.run.results_dir))
 
 
-def override(settings: Settings, section: str, **values: object) -> Settings:
-    """Return the settings with keys of one section replaced by command line values, validated like a file's."""
-    merged = settings.model_dump(mode="json")
-    merged[section].update(values)
-    return parse_settings(merged, where="command line")
-
-
-def chosen_chunks(manifest: Manifest, *, slides_per_job: int, chunk: int | None) -> dict[int, tuple[SlideRow, ...]]:
+def chosen_chunks(
+    manifest: Manifest, *, slides_per_job: int, chunk: int | None
+) -> dict[int, tuple[SlideRow, ...]]:
     """Return the chunks to work through, by number: one, or all of them when `chunk` is None."""
     chunks = chunk_rows(manifest.rows, slides_per_job)
     if chunk is None:
         return dict(enumerate(chunks))
     if chunk >= len(chunks):
-        raise BadInput(f"--chunk {chunk}: the manifest has {len(chunks)} chunks, counted from 0, at {slides_per_job} rows each")
+        raise BadInput(
+            f"--chunk {chunk}: counted from 0, the manifest has {len(chunks)} chunks of {slides_per_job} rows"
+        )
     return {chunk: chunks[chunk]}
 
 
@@ -92,4 +101,6 @@ def check_rows(rows: tuple[SlideRow, ...], *, step: str, expected: str | None) -
         BadInput: the manifest was edited while the workflow ran.
     """
     if expected is not None and rows_hash(rows, step) != expected:
-        raise BadInput("the manifest was edited while the workflow ran; start snakemake again, it redoes what changed")
+        raise BadInput(
+            "the manifest was edited while the workflow ran; start snakemake again, it redoes what changed"
+        )

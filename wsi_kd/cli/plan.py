@@ -1,7 +1,8 @@
-"""What the workflow must run: read once by workflow/rules/common.smk, so that the rules themselves hold no logic.
+"""What the workflow must run, read once by workflow/rules/common.smk so that the rules hold no logic.
 
-A rule's parameters are plain strings, and each holds exactly what its step uses: Snakemake reruns a rule when one of
-them changes, so an edit of one settings section (or of one manifest column) reruns that step and those after it.
+A rule's parameters are plain strings, and each holds exactly what its step uses. Snakemake reruns a rule when
+one of them changes: an edit of one settings section, or of one manifest column, reruns that step and those
+after it.
 """
 
 import json
@@ -29,7 +30,7 @@ STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "train": ("slides", "mask", "tile", "embed", "train"),
     "predict": ("predict",),
     "evaluate": ("split", "evaluate"),
-    "report": ("slides", "mask", "tile", "embed", "split", "train", "predict", "evaluate", "report"),
+    "report": ("report",),
     "check_status": (),
 }
 """Settings sections that each rule hands to its command; upstream ones are recorded in the artifacts."""
@@ -44,7 +45,7 @@ _EXTRA_RUN_KEYS: dict[str, tuple[str, ...]] = {
 }
 _ROW_COLUMNS: dict[str, tuple[str, ...]] = {
     "mask": ("slide_id", "path", "slide_mpp"),
-    "tile": ("slide_id", "path", "slide_mpp", "annotation"),
+    "tile": ("slide_id", "path", "slide_mpp", "annotation", "label"),
     "embed": ("slide_id", "path", "slide_mpp"),
     "split": ("slide_id", "case_id", "label", "split"),
     "report": ("slide_id", "case_id", "label", "path", "site"),
@@ -70,7 +71,7 @@ class Plan(NamedTuple):
         return _canonical({"run": run, **sections})
 
     def train_settings(self, recipe: str, seed: int) -> str:
-        """Return the JSON for one training; what other recipes and seeds do is left out, so it reruns nothing here."""
+        """Return the JSON for one training, without what only other recipes and seeds use."""
         value = json.loads(self.step_settings("train"))
         train = _train_section(self.settings.train, recipe=recipe, seed=seed)
         return _canonical({**value, "train": train.model_dump(mode="json")})

@@ -1,7 +1,5 @@
 """Commands that make results: evaluate, report."""
 
-from pathlib import Path
-
 import typer
 
 from wsi_kd.bags.manifest import Manifest
@@ -63,14 +61,8 @@ def report(
     check_rows(sheet.rows, step="report", expected=rows_hash)
     from wsi_kd.steps.report import run_report
 
-    run_report(
-        sheet,
-        metrics_path=run.layout.metrics,
-        status_path=run.layout.status,
-        out_dir=run.layout.report.parent,
-        settings=run.settings,
-    )
-    typer.echo(f"report: {run.layout.report}")
+    page = run_report(sheet, results_dir=run.layout.root, settings=run.settings)
+    typer.echo(f"report: {page}")
 
 
 def _models(run: Run, sheet: Manifest) -> list[tuple[str, int, int]]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
+from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.cli.layout import SlideStep
 from wsi_kd.cli.options import (
     Chunk,
@@ -74,13 +75,17 @@ def embed(
 
 
 def _work(run: Run, step: SlideStep, *, chunk: int | None, rows_hash: str | None) -> None:
-    chunks = chosen_chunks(run.manifest(), slides_per_job=run.settings.run.slides_per_job, chunk=chunk)
+    sheet = run.manifest()
+    chunks = chosen_chunks(sheet, slides_per_job=run.settings.run.slides_per_job, chunk=chunk)
     for number, rows in chunks.items():
         check_rows(rows, step=step, expected=rows_hash)
-        typer.echo(f"{step}, chunk {number}: {_counts(_run_step(run, step, number=number, rows=rows))}")
+        statuses = _run_step(run, step, number=number, rows=rows, negative_label=sheet.classes[0])
+        typer.echo(f"{step}, chunk {number}: {_counts(statuses)}")
 
 
-def _run_step(run: Run, step: SlideStep, *, number: int, rows: Sequence) -> list[StatusRow]:
+def _run_step(
+    run: Run, step: SlideStep, *, number: int, rows: Sequence[SlideRow], negative_label: str
+) -> list[StatusRow]:
     status_path = run.layout.chunk_status(step, number)
     masks_dir, tiles_dir, features_dir = (run.layout.folder(name) for name in ("mask", "tile", "embed"))
     if step == "mask":
@@ -91,7 +96,12 @@ def _run_step(run: Run, step: SlideStep, *, number: int, rows: Sequence) -> list
         from wsi_kd.steps.tile import run_tile
 
         return run_tile(
-            rows, masks_dir=masks_dir, tiles_dir=tiles_dir, status_path=status_path, settings=run.settings
+            rows,
+            masks_dir=masks_dir,
+            tiles_dir=tiles_dir,
+            status_path=status_path,
+            settings=run.settings,
+            negative_label=negative_label,
         )
     from wsi_kd.steps.embed import run_embed
 

@@ -6,8 +6,8 @@ import os
 def usable_cpus() -> int:
     """Count the CPU cores this process may use.
 
-    The affinity (which batch systems and containers set) and `OMP_NUM_THREADS` (which Snakemake sets to a rule's
-    `threads`) both bound it; the number of cores built into the machine does not count.
+    The affinity (batch systems and containers set it) and `OMP_NUM_THREADS` (Snakemake sets it to a rule's
+    `threads`) bound it, not the number of cores built into the machine.
     """
     cores = len(os.sched_getaffinity(0))
     asked = os.environ.get("OMP_NUM_THREADS", "")

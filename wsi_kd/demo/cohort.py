@@ -13,7 +13,7 @@ from rich.progress import track
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import publish
 from wsi_kd.demo.slide import NEGATIVE, POSITIVE, DrawnSlide, Oddity, SlidePlan, draw_slide, use_one_thread
-from wsi_kd.demo.stains import Stain, draw_stain, vary_stain
+from wsi_kd.demo.stains import draw_stain
 
 ODDITIES: tuple[tuple[Oddity, str], ...] = (
     ("empty", NEGATIVE),
@@ -32,8 +32,9 @@ COLUMNS = ("slide_id", "path", "label", "case_id", "site", "annotation")
 def draw_cohort(out_dir: Path, *, slides: int = 44, seed: int = 0, workers: int = 1) -> Path:
     """Draw the cohort below `out_dir` and return its manifest `slides.csv`, written last.
 
-    Patients come in pairs, one normal, one with tumor, that share site, number of slides and staining batch: color
-    carries no label by construction. The same seed and library versions give the same bytes.
+    Patients come in pairs, one normal, one with tumor, of the same site and number of slides. Stain, brightness
+    and the make-up of the benign tissue are drawn without regard to the label. The same seed and library
+    versions give the same bytes.
 
     Args:
         out_dir: gets `slides/<slide_id>.tiff`, `annotations/<slide_id>.geojson` and `slides.csv`.
@@ -66,31 +67,23 @@ def plan_cohort(*, slides: int, seed: int) -> tuple[SlidePlan, ...]:
         for member, label in enumerate((NEGATIVE, POSITIVE)):
             for copy in range(2 if pair < double else 1):
                 case = 2 * pair + member
-                batch = _batch_stain(seed=seed, pair=pair, copy=copy)
-                plans.append(_plan(case, copy, label=label, seed=seed, batch=batch, oddity=""))
+                plans.append(_plan(case, copy, label=label, seed=seed, oddity=""))
     for index, (oddity, label) in enumerate(ODDITIES):
-        batch = _batch_stain(seed=seed, pair=pairs + index, copy=0)
-        plans.append(
-            _plan(2 * (pairs - double) + index, 0, label=label, seed=seed, batch=batch, oddity=oddity)
-        )
+        plans.append(_plan(2 * (pairs - double) + index, 0, label=label, seed=seed, oddity=oddity))
     return tuple(plans)
 
 
-def _plan(case: int, copy: int, *, label: str, seed: int, batch: Stain, oddity: Oddity) -> SlidePlan:
-    stain = vary_stain(batch, np.random.default_rng((seed, case, copy, 1)))
+def _plan(case: int, copy: int, *, label: str, seed: int, oddity: Oddity) -> SlidePlan:
+    site = case // 2 % len(SITES)
     return SlidePlan(
         slide_id=f"demo_{case:03d}_{'ab'[copy]}",
         case_id=f"demo_{case:03d}",
         label=label,
-        site=SITES[case // 2 % len(SITES)],
+        site=SITES[site],
         seed=(seed, case, copy, 0),
-        stain=stain,
+        stain=draw_stain(np.random.default_rng((seed, case, copy, 1)), site=site),
         oddity=oddity,
     )
-
-
-def _batch_stain(*, seed: int, pair: int, copy: int) -> Stain:
-    return draw_stain(np.random.default_rng((seed, pair, copy, 2)), site=pair % len(SITES))
 
 
 def _draw_all(plans: Sequence[SlidePlan], out_dir: Path, *, workers: int) -> Iterator[tuple[str, DrawnSlide]]:

@@ -49,15 +49,6 @@ def draw_stain(rng: np.random.Generator, *, site: int) -> Stain:
     )
 
 
-def vary_stain(stain: Stain, rng: np.random.Generator) -> Stain:
-    """Return nearly the same staining: a few percent in color and light, as two slides of one batch differ."""
-    return stain._replace(
-        hematoxylin=_color(np.array(stain.hematoxylin) * rng.normal(1, 0.04, 3)),
-        eosin=_color(np.array(stain.eosin) * rng.normal(1, 0.04, 3)),
-        glass=_color(np.minimum(np.array(stain.glass) * rng.normal(1, 0.006), 252)),
-    )
-
-
 def develop(
     hematoxylin: Concentration, eosin: Concentration, *, stain: Stain, rng: np.random.Generator
 ) -> Pixels:

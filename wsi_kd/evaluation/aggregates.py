@@ -17,8 +17,9 @@ def metric_value(metric: Metric) -> MetricValue:
 def spread(metrics: Sequence[MetricValue]) -> Spread:
     """Return mean and sample standard deviation of the defined values.
 
-    >>> spread([{"value": 0.5, "reason": ""}, {"value": 1.0, "reason": ""}, {"value": None, "reason": "no
-    positives"}]) {'mean': 0.75, 'sd': 0.3535533905932738, 'count': 2}
+    >>> values = [{"value": 0.5, "reason": ""}, {"value": 1.0, "reason": ""}]
+    >>> spread([*values, {"value": None, "reason": "no positives"}])
+    {'mean': 0.75, 'sd': 0.3535533905932738, 'count': 2}
     """
     values = [metric["value"] for metric in metrics if metric["value"] is not None]
     return {

@@ -1,9 +1,9 @@
 """Tile and feature files: HDF5 that TRIDENT's and CLAM's readers also read, checked before HDF5 sees a byte.
 
-The file's first line, in HDF5's user block, is the header as JSON with its own hash (`content_sha256`) and the sha256
-of all that follows (`body_sha256`): `read_header` reads that line alone, and damaged bytes never reach the HDF5
-library, which can hang or return other numbers on them. Behind it: contiguous datasets (`coords`, `features`, ...),
-TRIDENT's attributes on `coords`, the main keys as root attributes and the header again as the text dataset `header`.
+The file's first line, in HDF5's user block, is the header as JSON with its own hash (`content_sha256`) and the
+sha256 of all that follows (`body_sha256`): `read_header` reads that line alone, and damaged bytes never reach the
+HDF5 library, which can hang or return other numbers on them. Behind it: contiguous datasets (`coords`, `features`,
+...), TRIDENT's attributes on `coords`, the main keys as root attributes, the header again as text in `header`.
 """
 
 import hashlib
@@ -123,7 +123,7 @@ def require_finite(features: FeatureArray, *, where: Path, remake: str) -> None:
 
 @contextmanager
 def open_hdf5(path: Path, *, remake: str) -> Iterator[h5py.File]:
-    """Open another program's HDF5 file for reading, without a lock; what goes wrong inside is one `BadInput`."""
+    """Open another program's HDF5 file, without a lock; whatever goes wrong inside is one `BadInput`."""
     with _reading(path, remake=remake), h5py.File(path, "r", locking=False) as file:
         yield file
 
@@ -185,7 +185,7 @@ def _seal(path: Path, header: Mapping[str, Any], block_bytes: int) -> None:
 
 
 def _read(path: Path, kind: str, columns: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read and check a whole file from one snapshot of its bytes; `columns` gives each array's numpy kinds."""
+    """Read and check a whole file from one snapshot of its bytes; `columns` names arrays and dtypes."""
     remake = REMAKE[kind]
     with _reading(path, remake=remake):
         content = path.read_bytes()

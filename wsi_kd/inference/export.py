@@ -39,7 +39,7 @@ SLIDE_KEYS = (
     "weights_hash",
     "feature_dim",
 )
-"""Members of a feature file's header that a prediction repeats; nothing else of a slide's metadata is written."""
+"""Members of a feature file's header that a prediction repeats; no other metadata of a slide is written."""
 
 MODEL_KEYS = ("recipe", "teacher", "seed", "fold", "epoch", "weights_sha256", "student_pooling", "top_k")
 PATH_KEYS = frozenset({"weights", "edited_dir", "given", "manifest", "slides_dir", "results_dir"})

@@ -5,27 +5,9 @@ gives the same bits. Half precision is raised to float32 first (a sum of 10,000 
 all below 2^-8).
 """
 
-from itertools import pairwise
-
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-
-
-def check_offsets(offsets: Int64[Tensor, "bags_and_1"], instances: int) -> None:
-    """Check that `offsets` starts at 0, ends at `instances` and leaves no bag empty.
-
-    Raises:
-        ValueError: naming the first bag that is wrong.
-    """
-    ends = offsets.tolist()
-    if not ends or ends[0] != 0 or ends[-1] != instances:
-        raise ValueError(f"offsets must run from 0 to {instances}, the number of instances; found {ends}")
-    for bag, (start, end) in enumerate(pairwise(ends)):
-        if end <= start:
-            raise ValueError(
-                f"bag {bag} holds no instance (offsets {start} to {end}); every bag needs at least one"
-            )
 
 
 def segment_ids(offsets: Int64[Tensor, "bags_and_1"], instances: int) -> Int64[Tensor, "instances"]:
@@ -79,6 +61,13 @@ def segment_sum(
 ) -> Float[Tensor, "bags *rest"]:
     """Sum over each bag."""
     return _segment_reduce(values, "sum", offsets)
+
+
+def segment_mean(
+    values: Float[Tensor, "instances *rest"], offsets: Int64[Tensor, "bags_and_1"]
+) -> Float[Tensor, "bags *rest"]:
+    """Mean over each bag."""
+    return _segment_reduce(values, "mean", offsets)
 
 
 def segment_max(

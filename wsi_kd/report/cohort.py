@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.evaluation.schema import Metrics
 from wsi_kd.report.numbers import count_cell, number_cell
-from wsi_kd.report.page import Cell, Column, Note, Section, Table
+from wsi_kd.report.page import Block, Cell, Column, Note, Section, Table
 
 STATUS_MEANINGS = {
     SlideStatus.OK: "used",
@@ -47,7 +47,7 @@ def status_section(statuses: Sequence[StatusRow]) -> Section:
         if failed
         else f"All {len(statuses)} slides were used."
     )
-    blocks = [Note(lead), _flow(statuses)]
+    blocks: list[Block] = [Note(lead), _flow(statuses)]
     if failed:
         headings = (Column("Slide"), Column("Status"), Column("Step"), Column("Reason"))
         rows = tuple(

@@ -107,14 +107,15 @@ def training_chart(name: str, runs: Sequence[TrainingRun], *, panels: Mapping[st
     A dot marks the epoch whose weights were kept.
     """
     with chart_style(name):
-        figure = Figure(figsize=(2.9 * len(panels), 2.5), layout="constrained")
+        figure = Figure(figsize=(2.7 * len(panels) + 0.9, 2.4), layout="constrained")
         grid = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (column, heading) in zip(grid, panels.items(), strict=True):
             for index, run in enumerate(runs):
                 _training_line(axes, run, column=column, index=index)
             axes.set_title(heading)
             axes.set_xlabel("epoch")
-        grid[-1].legend(loc="best", ncols=2)
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right upper")
         description = f"{', '.join(panels.values())} by epoch, a line a fold; dots mark the epoch kept."
         return inline_svg(figure, name=name, title="Training curves", description=description)
 

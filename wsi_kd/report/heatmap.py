@@ -4,31 +4,25 @@ The tissue below the tiles is shown in gray, so that every color on it is a scor
 orders by lightness as well as hue, so it reads with every common color vision deficiency and in gray print.
 """
 
-import io
+import math
 from pathlib import Path
 from typing import NamedTuple, NotRequired, TypedDict, Unpack
 
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from PIL import Image
 from scipy import sparse
 
 from wsi_kd.core.errors import unknown_name
 from wsi_kd.core.files import publish
-from wsi_kd.core.provenance import RESEARCH_ONLY
-from wsi_kd.core.shapes import Coords, Pixels
-from wsi_kd.report.text import plain_text
+from wsi_kd.core.shapes import Coords, Mask, Pixels
+from wsi_kd.report.canvas import SMALLEST_EDGE_PX, compose, scale_bar
 
 COLORMAP = "viridis"
 OPACITY = 0.55
-SMALLEST_EDGE_PX = 480
-DPI = 100
-TITLE_PX, FOOTER_PX, SIDE_PX, BAR_PX = 40, 46, 12, 96
 
 
 class ScoreRange(NamedTuple):
@@ -74,13 +68,6 @@ class Heatmap(TypedDict):
     """Upper end of the color bar; default: the mapping's, or the slide's largest score."""
 
 
-class ScaleBar(NamedTuple):
-    """A bar of a round length: its extent in image pixels and what is written on it."""
-
-    length_px: float
-    label: str
-
-
 def score_map(
     coords: Coords,
     scores: Float[np.ndarray, "tiles"],
@@ -118,21 +105,6 @@ def score_map(
     return averages.astype(np.float32)
 
 
-def scale_bar(um_per_px: float, *, width_px: int) -> ScaleBar:
-    """Choose the longest bar of 1, 2 or 5 x 10^n um that takes at most a quarter of the image's width.
-
-    >>> scale_bar(8.0, width_px=900)
-    ScaleBar(length_px=125.0, label='1 mm')
-    """
-    longest_um = um_per_px * width_px / 4
-    decade = 10.0 ** np.floor(np.log10(longest_um))
-    length_um = max(step * decade for step in (1, 2, 5) if step * decade <= longest_um)
-    um_per_mm = 1000
-    in_mm = length_um >= um_per_mm
-    label = f"{length_um / um_per_mm:g} mm" if in_mm else f"{length_um:g} \N{MICRO SIGN}m"
-    return ScaleBar(length_px=float(length_um / um_per_px), label=label)
-
-
 def draw_heatmap(path: Path, **heatmap: Unpack[Heatmap]) -> None:
     """Write `render_heatmap`'s image as a PNG.
 
@@ -154,8 +126,8 @@ def render_heatmap(**heatmap: Unpack[Heatmap]) -> Pixels:
     mapping = heatmap["mapping"]
     if mapping not in MAPPINGS:
         raise unknown_name("heatmap mapping", mapping, MAPPINGS)
-    factor = max(1, -(-SMALLEST_EDGE_PX // max(heatmap["pixels"].shape[:2])))
-    gray = _pale_gray(heatmap["pixels"].repeat(factor, axis=0).repeat(factor, axis=1))
+    factor = _enlargement(heatmap["pixels"])
+    gray = _pale_gray(_enlarge(heatmap["pixels"], factor))
     level0_px_per_px = heatmap["level0_px_per_px"] / factor
     averages = score_map(
         heatmap["coords"],
@@ -167,9 +139,42 @@ def render_heatmap(**heatmap: Unpack[Heatmap]) -> Pixels:
     )
     ends = _color_ends(averages, MAPPINGS[mapping], vmin=heatmap.get("vmin"), vmax=heatmap.get("vmax"))
     colors = ScalarMappable(ends, colormaps[COLORMAP])
-    bar = scale_bar(heatmap["slide_mpp"] * level0_px_per_px, width_px=gray.shape[1])
-    overlay = _blend(gray, averages, colors)
-    return _compose(overlay, colors=colors, mapping=mapping, title=heatmap["title"], bar=bar)
+    return compose(
+        _blend(gray, averages, colors),
+        title=heatmap["title"],
+        bar=scale_bar(heatmap["slide_mpp"] * level0_px_per_px, width_px=gray.shape[1]),
+        colors=colors,
+        color_label=mapping.replace(" x ", " \N{MULTIPLICATION SIGN} "),
+        opacity=OPACITY,
+    )
+
+
+def render_slide(pixels: Pixels, *, title: str, um_per_px: float, outline: Mask | None = None) -> Pixels:
+    """Draw a thumbnail as `render_heatmap` places it, in its own colors, to be seen beside heatmaps.
+
+    Args:
+        pixels: the thumbnail.
+        title: usually the slide id.
+        um_per_px: of the thumbnail.
+        outline: of the thumbnail's shape; the border of its True parts is drawn.
+    """
+    factor = _enlargement(pixels)
+    image = _enlarge(pixels, factor)
+    return compose(
+        image / 255.0,
+        title=title,
+        bar=scale_bar(um_per_px / factor, width_px=image.shape[1]),
+        colors=None,
+        outline=None if outline is None else _enlarge(outline, factor),
+    )
+
+
+def _enlargement(pixels: Pixels) -> int:
+    return max(1, math.ceil(SMALLEST_EDGE_PX / max(pixels.shape[:2])))
+
+
+def _enlarge(image: np.ndarray, factor: int) -> np.ndarray:
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _covered(starts: Float[np.ndarray, "tiles"], edge: float, *, pixels: int) -> sparse.csr_matrix:
@@ -214,55 +219,3 @@ def _blend(
     color = np.asarray(colors.to_rgba(averages[scored]))[:, :3]
     image[scored] = OPACITY * color + (1 - OPACITY) * image[scored]
     return image
-
-
-def _compose(
-    overlay: Float[np.ndarray, "height width 3"],
-    *,
-    colors: ScalarMappable,
-    mapping: str,
-    title: str,
-    bar: ScaleBar,
-) -> Pixels:
-    """Place the overlay, pixel for pixel, in a figure with title, color bar and footer."""
-    height, width = overlay.shape[:2]
-    bar_height = max(height, SMALLEST_EDGE_PX // 2)
-    figure_width = max(width + 2 * SIDE_PX + BAR_PX, SMALLEST_EDGE_PX)
-    figure_height = bar_height + TITLE_PX + FOOTER_PX
-    figure = Figure(figsize=(figure_width / DPI, figure_height / DPI), dpi=DPI, facecolor="white")
-
-    def axes_below_title(left: int, *, wide: int, high: int) -> Axes:
-        bottom = figure_height - TITLE_PX - high
-        place = (left / figure_width, bottom / figure_height, wide / figure_width, high / figure_height)
-        return figure.add_axes(place)
-
-    image_axes = axes_below_title(SIDE_PX, wide=width, high=height)
-    image_axes.imshow(overlay, interpolation="nearest", aspect="auto")
-    image_axes.set_axis_off()
-    bar_axes = axes_below_title(width + 2 * SIDE_PX, wide=16, high=bar_height)
-    color_bar = figure.colorbar(colors, cax=bar_axes, alpha=OPACITY)
-    color_bar.set_label(mapping.replace(" x ", " \N{MULTIPLICATION SIGN} "), fontsize=9)
-    color_bar.ax.tick_params(labelsize=8)
-    _write_margins(figure, title=title, bar=bar)
-    return _rasterize(figure)
-
-
-def _write_margins(figure: Figure, *, title: str, bar: ScaleBar) -> None:
-    """Write the title above, scale bar and research-only line below; no text is read as math."""
-    width, height = figure.get_size_inches() * DPI
-    left = SIDE_PX / width
-    shown = plain_text(title, limit=int(width / 11))
-    figure.text(left, 1 - 26 / height, shown, fontsize=11, weight="bold", parse_math=False)
-    margin = figure.add_axes((left, 0, (width - 2 * SIDE_PX) / width, FOOTER_PX / height))
-    margin.set(xlim=(0, width - 2 * SIDE_PX), ylim=(0, FOOTER_PX))
-    margin.set_axis_off()
-    margin.plot([1, 1 + bar.length_px], [34, 34], color="black", linewidth=3, solid_capstyle="butt")
-    margin.text(bar.length_px + 8, 34, bar.label, fontsize=9, va="center")
-    margin.text(1, 10, RESEARCH_ONLY, fontsize=8, va="center", color="#555555")
-
-
-def _rasterize(figure: Figure) -> Pixels:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
-    with Image.open(buffer) as image:
-        return np.asarray(image.convert("RGB"))

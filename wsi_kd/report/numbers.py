@@ -1,4 +1,4 @@
-"""Numbers as text, alike on the whole page: three decimals, intervals in brackets, `n/a` with its reason."""
+"""Numbers as text, alike on the whole page: three decimals, the interval below, `n/a` with its reason."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,13 +17,13 @@ def count_cell(value: int) -> Cell:
     return Cell(f"{value:,}", number=float(value))
 
 
-def number_cell(value: float | None, reason: str = "") -> Cell:
-    """Show one number, or why there is none.
+def number_cell(value: float | None, note: str = "") -> Cell:
+    """Show one number, or `n/a`; the note says why, or more.
 
     >>> number_cell(0.93).text, number_cell(None, "no positives among 8")
     ('0.930', Cell(text='n/a', note='no positives among 8', number=None))
     """
-    return Cell(UNDEFINED, note=reason) if value is None else Cell(f"{value:.3f}", number=value)
+    return Cell(UNDEFINED if value is None else f"{value:.3f}", note=note, number=value)
 
 
 def metric_cell(metric: Mapping[str, Any]) -> Cell:
@@ -32,26 +32,24 @@ def metric_cell(metric: Mapping[str, Any]) -> Cell:
 
 
 def interval_cell(pooled: Mapping[str, Any]) -> Cell:
-    """Show a `PooledMetric` of metrics.json as estimate and interval.
+    """Show a `PooledMetric` of metrics.json: the estimate, below it the interval or why there is none.
 
-    >>> interval_cell({"estimate": 0.93, "low": 0.87, "high": 0.97, "reason": ""}).text
-    '0.930 (0.870 to 0.970)'
+    >>> interval_cell({"estimate": 0.93, "low": 0.87, "high": 0.97, "reason": ""})
+    Cell(text='0.930', note='0.870 to 0.970', number=0.93)
     """
-    estimate, low, high = pooled["estimate"], pooled["low"], pooled["high"]
-    if estimate is None or low is None or high is None:
-        return number_cell(estimate, pooled["reason"])
-    return Cell(f"{estimate:.3f} ({low:.3f} to {high:.3f})", note=pooled["reason"], number=estimate)
+    low, high = pooled["low"], pooled["high"]
+    interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    notes = (interval, pooled["reason"])
+    return number_cell(pooled["estimate"], "; ".join(note for note in notes if note))
 
 
 def spread_cell(spread: Mapping[str, Any]) -> Cell:
-    """Show a `Spread` of metrics.json as mean and standard deviation.
+    """Show a `Spread` of metrics.json: the mean, below it the standard deviation.
 
-    >>> spread_cell({"mean": 0.93, "sd": 0.02, "count": 5}).text
-    '0.930 ± 0.020'
+    >>> spread_cell({"mean": 0.93, "sd": 0.02, "count": 5})
+    Cell(text='0.930', note='± 0.020', number=0.93)
     """
-    mean, deviation, count = spread["mean"], spread["sd"], spread["count"]
+    mean, deviation = spread["mean"], spread["sd"]
     if mean is None:
-        return Cell(UNDEFINED, note="undefined in each of them" if count else "none counted")
-    if deviation is None:
-        return Cell(f"{mean:.3f}", note="one value: no spread", number=mean)
-    return Cell(f"{mean:.3f} \N{PLUS-MINUS SIGN} {deviation:.3f}", number=mean)
+        return number_cell(None, "no value is defined")
+    return number_cell(mean, "one value" if deviation is None else f"\N{PLUS-MINUS SIGN} {deviation:.3f}")

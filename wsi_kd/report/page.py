@@ -40,6 +40,7 @@ class Chart(NamedTuple):
     svg: str
     """Markup that `svg.inline_svg` made: the one text that the template does not escape."""
     caption: str
+    folded: bool = False
     kind: Literal["chart"] = "chart"
 
 

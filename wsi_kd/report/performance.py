@@ -1,9 +1,9 @@
 """Sections of numbers: how well slides and tiles are told apart, over all, by fold, and at the threshold."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-from wsi_kd.evaluation.schema import InstanceMetrics, Metrics, ScoreMetrics
+from wsi_kd.evaluation.schema import ConfusionCounts, InstanceMetrics, Metrics, ScoreMetrics
 from wsi_kd.inference.calls import positive_name
 from wsi_kd.report.figures import Estimate, interval_chart
 from wsi_kd.report.numbers import count_cell, interval_cell, metric_cell, number_cell, spread_cell
@@ -24,6 +24,7 @@ INSTANCE_HEADINGS = {
     "average_precision_positive_slides": "Average precision, positive slides",
     "roc_auc_within_slide": "AUC within slide",
 }
+Outcome: TypeAlias = Literal["true_positive", "false_positive", "true_negative", "false_negative"]
 FEW_POSITIVES = 20
 LONG_TABLE = 24
 
@@ -55,24 +56,27 @@ def instance_section(metrics: Metrics) -> Section:
         for name, record in measured["instances"].items()
     ]
     if not scores:
-        text = "No test tile has a label: no manifest row names an annotation, so where the models look is not measured."
+        text = "No test tile has a label (the manifest names no annotation), so this cannot be measured."
         return Section("tiles", "Tiles: where the models look", (Note(text),))
     cohort = metrics["cohort"]
     lead = (
-        f"{cohort['labeled_tiles']:,} of {cohort['tiles']:,} tiles have a label, {cohort['positive_tiles']:,} of them "
-        "positive. Over all tiles, the negative slides' many easy tiles dominate; over positive slides alone, they "
-        "cannot. Within slide: the mean over slides that hold both labels. No tile label was seen in training."
+        f"{cohort['labeled_tiles']:,} of {cohort['tiles']:,} tiles have a label, "
+        f"{cohort['positive_tiles']:,} of them positive. Over all tiles, the many easy tiles of negative "
+        "slides dominate; over positive slides alone, they cannot. Within slide: the mean over slides that "
+        "hold both labels. Training saw no tile label."
     )
     headings = (Column("Tile score"), *(Column(text, numeric=True) for text in INSTANCE_HEADINGS.values()))
     rows = tuple(_instance_row(name, record) for name, record in scores)
     return Section(
-        "tiles", "Tiles: where the models look", (Note(lead), Table("Tile scores", headings, rows))
+        "tiles",
+        "Tiles: where the models look",
+        (Note(lead), Table("Tile scores: estimate and interval", headings, rows)),
     )
 
 
 def confusion_section(metrics: Metrics) -> Section:
     """Build one matrix a model: truth against call at the threshold chosen on validation."""
-    lead = "Each slide is called at the threshold of its own fold's model, chosen on that fold's validation part."
+    lead = "Each slide is called at the threshold of its fold's model, chosen on that fold's validation part."
     matrices = [_matrix(score, metrics["classes"]) for score in _named_scores(metrics)]
     return Section("confusion", "Calls at the chosen threshold", (Note(lead), *matrices))
 
@@ -110,7 +114,7 @@ def _headline(scores: tuple[NamedScore, ...]) -> Table:
         )
         for score in scores
     )
-    return Table("Test slides: estimate (interval); mean ± standard deviation", columns, rows)
+    return Table("Test slides: estimate and interval; mean and standard deviation", columns, rows)
 
 
 def _how_to_read(metrics: Metrics, scores: tuple[NamedScore, ...]) -> str:
@@ -122,11 +126,12 @@ def _how_to_read(metrics: Metrics, scores: tuple[NamedScore, ...]) -> str:
     parts = ", ".join(sorted({model["threshold_split"] for model in models}))
     seeds = len({model["seed"] for model in models})
     return (
-        "Every slide is scored once a seed, by the model that had it in its test part. Estimates pool these test scores "
-        f"over the folds and average {seeds} {'seed' if seeds == 1 else 'seeds'}; intervals are {confidence:.0%} "
-        f"percentile intervals of {resamples:,} resamples of patients. Scores of different folds come from different "
-        "models; the mean over folds never compares across them. "
-        f"Thresholds: rule {rules or 'none'}, chosen on the part '{parts or 'none'}' of each fold, never on test."
+        "Every slide is scored once a seed, by the model that had it in its test part. Estimates pool these "
+        f"test scores over the folds and average {seeds} {'seed' if seeds == 1 else 'seeds'}; intervals are "
+        f"{confidence:.0%} percentile intervals of {resamples:,} resamples of patients. Scores of different "
+        "folds come from different models; the mean over folds never compares across them. Thresholds: rule "
+        f"{rules or 'none'}, chosen on the part '{parts or 'none'}' of each fold, never on test. "
+        "Baselines: logistic regression on the mean of a slide's tile features, or of its color alone."
     )
 
 
@@ -167,14 +172,12 @@ def _matrix(score: NamedScore, classes: list[str]) -> Table:
     return Table(score.name, columns, rows, compact=True)
 
 
-def _mean_count(counts: list[Any], key: str) -> Cell:
-    values = [int(count[key]) for count in counts]
+def _mean_count(counts: list[ConfusionCounts], key: Outcome) -> Cell:
+    values = [count[key] for count in counts]
     if len(values) == 1:
         return count_cell(values[0])
-    mean = sum(values) / len(values) if values else None
-    cell = number_cell(mean, "no seed")
-    listed = ", ".join(str(value) for value in values)
-    return cell if mean is None else Cell(f"{mean:.1f}", note=f"by seed: {listed}", number=mean)
+    mean = sum(values) / len(values)
+    return Cell(f"{mean:.1f}", note=f"by seed: {', '.join(map(str, values))}", number=mean)
 
 
 def _fold_row(name: str, record: Mapping[str, Any]) -> tuple[Cell, ...]:

@@ -1,4 +1,4 @@
-"""What a report is made from: the numbers a run left behind, read by the step, opened by nothing else here."""
+"""What a report is made from: the numbers a run left behind, as the step read them."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -40,8 +40,8 @@ class RunRecord(NamedTuple):
 
 RECIPE_NAMES = {"abmil": "ABMIL", "weno": "WENO"}
 BASELINE_NAMES = {
-    "bag_mean": "Baseline: mean features, logistic regression",
-    "mean_color": "Baseline: mean color, logistic regression",
+    "bag_mean": "Mean features (baseline)",
+    "mean_color": "Mean color (baseline)",
 }
 
 
@@ -56,4 +56,4 @@ def model_name(recipe: str, score: str) -> str:
 
 def baseline_name(baseline: str) -> str:
     """Name a baseline."""
-    return BASELINE_NAMES.get(baseline, f"Baseline: {baseline}")
+    return BASELINE_NAMES.get(baseline, f"{baseline} (baseline)")

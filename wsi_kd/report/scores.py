@@ -34,11 +34,13 @@ def roc_section(record: RunRecord) -> Section:
     evaluate = record.metrics["settings"]["evaluate"]
     curves = list(_roc_curves(record, evaluate))
     if not curves:
-        return Section(
-            "roc", "ROC curves", (Note("No ROC curve: the test slides do not hold both classes."),)
-        )
+        note = Note("No ROC curve: the test slides do not hold both classes.")
+        return Section("roc", "ROC curves", (note,))
+    caption = (
+        "Test slides of all folds, mean over seeds; bands: "
+        f"{evaluate['confidence']:.0%} of the curves of resampled patients."
+    )
     svg = roc_chart("roc", curves, confidence=evaluate["confidence"])
-    caption = f"Test slides of all folds, mean over seeds; bands: {evaluate['confidence']:.0%} of the curves of resampled patients."
     return Section("roc", "ROC curves", (Chart(svg, caption),))
 
 
@@ -74,7 +76,7 @@ def training_section(models: Sequence[ModelRun]) -> Section:
                     caption = (
                         f"{RECIPE_NAMES.get(recipe, recipe)}, seed {seed}: {part}. Dots: the epoch kept."
                     )
-                    blocks.append(Chart(svg, caption))
+                    blocks.append(Chart(svg, caption, folded=seed != runs[0].seed))
     return Section("training", "Training", tuple(blocks) or (Note("No training history was found."),))
 
 

@@ -1,4 +1,4 @@
-"""The settings models as documents: configs/default.yaml, commented from the docstrings, and configs/schema.json."""
+"""The settings models as documents: configs/default.yaml (comments from docstrings), configs/schema.json."""
 
 import json
 import textwrap
@@ -61,8 +61,11 @@ def _choices(annotation: Any) -> list[str]:
 
 def _comment(text: str, *, depth: int) -> list[str]:
     indent = "  " * depth + "# "
-    first_paragraph = " ".join(text.split("\n\n")[0].split())
-    return [f"{line}\n" for line in textwrap.wrap(first_paragraph, _WIDTH, initial_indent=indent, subsequent_indent=indent)]
+    first_paragraph = " ".join(text.split("\n\n", maxsplit=1)[0].split())
+    return [
+        f"{line}\n"
+        for line in textwrap.wrap(first_paragraph, _WIDTH, initial_indent=indent, subsequent_indent=indent)
+    ]
 
 
 def _scalar(value: Any) -> str:

@@ -12,8 +12,8 @@ def slide_fingerprint(path: Path) -> str:
     """Return the sha256 (hex) over a file's size, first and last MiB and 64 evenly spaced blocks of 64 KiB.
 
     It identifies a file and catches another version, a truncated copy and most edits; a change of a few bytes
-    between the blocks goes unseen. Of an MRXS slide, whose pixels lie in a folder beside it, the folder's file
-    names and sizes and its index `Slidedat.ini` count as well.
+    between the blocks goes unseen. Of an MRXS slide, whose pixels lie in a folder beside it, the folder's
+    file names and sizes and its index `Slidedat.ini` count as well.
 
     Raises:
         OSError: when the file cannot be read.

@@ -40,8 +40,8 @@ def resolve_mpp(
     """Find the resolution: the override, else the first plausible metadata value, else the objective power.
 
     Metadata: `openslide.mpp-x/-y`; where OpenSlide tells none, `aperio.MPP`, then `tiff.XResolution` with its
-    unit. A value that is no positive number or lies outside `min_mpp` to `max_mpp` counts as missing (a 72 dpi tag
-    reads as 352.8 um/px).
+    unit. A value that is no positive number or lies outside `min_mpp` to `max_mpp` counts as missing (a 72
+    dpi tag reads as 352.8 um/px).
 
     Args:
         properties: OpenSlide's properties; numbers may carry a decimal comma.

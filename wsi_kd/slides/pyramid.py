@@ -12,13 +12,13 @@ from wsi_kd.core.shapes import Pixels
 from wsi_kd.slides.reader import SlideReader
 
 LEVEL_SLACK = 0.01
-"""A level this share coarser than wanted is still fine enough: stored levels round their size (4.0036 for 4)."""
+"""A level this share coarser than wanted is still fine enough: stored sizes are rounded (4.0036 for 4)."""
 BLOCK_PX = 2048
 """Edge of the largest region read at once."""
 MAX_THUMBNAIL_PX = 2**25
 """Pixels of the largest thumbnail; it grows coarser instead (a 45 mm square at 8 um/px just fits)."""
 MAX_READ_PX = 2**36
-"""Pixels read for one thumbnail or tile at most; more means a header that lies or a scan without overviews."""
+"""Pixels read for a thumbnail or tile at most; more means a lying header or a scan without overviews."""
 
 
 class ReadPlan(NamedTuple):
@@ -91,8 +91,8 @@ def read_tile(reader: SlideReader, *, x_level0_px: int, y_level0_px: int, plan: 
 def read_thumbnail(reader: SlideReader, *, slide_mpp: float, thumbnail_mpp: float) -> Thumbnail:
     """Read the slide's bounds at `thumbnail_mpp`, coarser where more than `MAX_THUMBNAIL_PX` would result.
 
-    The thumbnail is never finer than level 0, and its pixels are square and exact: its last column and row may
-    end up to half a pixel before or past the bounds.
+    The thumbnail is never finer than level 0, and its pixels are square and exact: its last column and row
+    may end up to half a pixel before or past the bounds.
 
     Raises:
         SlideProblem: unreadable, when a region is damaged or there are more pixels than can be read.
@@ -121,7 +121,7 @@ def _covering(length_px: float) -> int:
 def _read_reduced(
     reader: SlideReader, *, corner: tuple[int, int], level: int, size_px: tuple[int, int], scale: float
 ) -> Pixels:
-    """Read a region of one level and shrink it by `scale` (level pixels a pixel), in blocks where it is large."""
+    """Read a region of one level and shrink it by `scale` (level pixels a pixel); in blocks if large."""
     width, height = size_px
     if width * height > MAX_READ_PX:
         reason = (
@@ -164,7 +164,10 @@ def _read_blocks(
 
 
 def _resize(pixels: Pixels, scale: float) -> Pixels:
-    """Shrink by exactly `scale`: area means over fractional footprints (cv2 keeps the factor if no size is given)."""
+    """Shrink by exactly `scale`: area means over fractional footprints.
+
+    cv2 keeps the factor as it is only where no target size is given.
+    """
     if scale == 1.0:
         return pixels
     interpolation = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR

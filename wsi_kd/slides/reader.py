@@ -1,14 +1,14 @@
 """Slides behind a small protocol: RGB regions on the slide's own background, from OpenSlide.
 
-One handle belongs to one process. A reader that is pickled, or found in a forked child, opens the file anew there, so
-it may be handed to workers freely; threads may share it.
+One handle belongs to one process. A reader that is pickled, or found in a forked child, opens the file anew
+there, so it may be handed to workers freely; threads may share it.
 """
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol
 
 import cv2
 import numpy as np
@@ -41,7 +41,7 @@ class SlideReader(Protocol):
     def read_region(
         self, *, x_level0_px: int, y_level0_px: int, level: int, width_px: int, height_px: int
     ) -> Pixels:
-        """Read `width_px` x `height_px` pixels of `level` from a level-0 corner, composited on the background.
+        """Read pixels of one level from a level-0 corner, composited on the background.
 
         Raises:
             SlideProblem: unreadable, when the region is damaged; the next call works again.
@@ -52,7 +52,7 @@ class SlideReader(Protocol):
         """Release the file."""
         ...
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "SlideReader":
         """Return the reader itself."""
         ...
 
@@ -68,8 +68,8 @@ def open_slide(path: Path, *, background: Background) -> "OpenSlideReader":
 
     Args:
         path: any file that OpenSlide reads.
-        background: what transparent pixels are composited on: the color in `openslide.background-color` (white
-            where the slide names none), or always white.
+        background: what transparent pixels are composited on: the color in `openslide.background-color`
+            (white where the slide names none), or always white.
 
     Raises:
         SlideProblem: unreadable, for a file that is absent, empty, of a foreign format or damaged.
@@ -119,7 +119,7 @@ class OpenSlideReader:
         if self._process == os.getpid():
             self._slide.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "OpenSlideReader":
         """Return the reader itself."""
         return self
 

@@ -30,7 +30,9 @@ from wsi_kd.steps.scored_models import (
     LabelsBySlide,
     ModelPredictions,
     check_complete,
+    check_split,
     known_tile_labels,
+    manifest_rows,
     read_model,
     slide_scores,
     tile_scores,
@@ -66,6 +68,7 @@ def run_evaluate(
     folds = read_splits(splits_path).folds
     models = [read_model(folder, manifest.classes) for folder in prediction_dirs]
     check_complete(models)
+    check_split(models, folds)
     recipes = list(dict.fromkeys(model.table.header["recipe"] for model in models))
     labels = known_tile_labels(models, manifest.classes[0])
     made_with = {"evaluate": settings.evaluate.model_dump(mode="json")}
@@ -159,8 +162,7 @@ def _instance_metrics(
 def _baselines(
     manifest: Manifest, folds: Sequence[Fold], *, features_dir: Path, settings: EvaluateSettings
 ) -> dict[str, ScoreMetrics]:
-    used = {slide_id for fold in folds for part in fold for slide_id in part}
-    rows = [row for row in manifest.rows if row.slide_id in used]
+    rows = manifest_rows(manifest, sorted({slide_id for fold in folds for part in fold for slide_id in part}))
     slides, feature_names = _bag_means(rows, manifest.classes, features_dir=features_dir)
     columns = color_columns(feature_names)
     vectors = {"bag_mean": slides}

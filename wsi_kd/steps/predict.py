@@ -1,4 +1,4 @@
-"""Step predict: one model and its fold -> scores of its val and test slides, and of the test slides' tiles."""
+"""Step predict: one model and its fold -> scores of val and test slides, and of the test slides' tiles."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +13,7 @@ from wsi_kd.inference.predict import SlidePrediction
 from wsi_kd.inference.slide import predict_slide
 from wsi_kd.inference.tables import PredictionRow, tile_table, write_predictions, write_tiles_csv
 from wsi_kd.settings.all import Settings
+from wsi_kd.steps.scored_models import manifest_rows
 from wsi_kd.steps.split import read_splits
 from wsi_kd.training.checkpoint import load_model
 from wsi_kd.training.device import choose_device
@@ -68,9 +69,8 @@ def _scored_slides(manifest: Manifest, splits_path: Path, *, fold: int) -> list[
     folds = read_splits(splits_path).folds
     if not 0 <= fold < len(folds):
         raise BadInput(f"{splits_path}: no fold {fold}; it holds folds 0 to {len(folds) - 1}")
-    rows = {row.slide_id: row for row in manifest.rows}
     parts = (("val", folds[fold].val), ("test", folds[fold].test))
-    return [(rows[slide_id], part) for part, slide_ids in parts for slide_id in slide_ids]
+    return [(row, part) for part, slide_ids in parts for row in manifest_rows(manifest, slide_ids)]
 
 
 def _check_model(header: Mapping[str, Any], model_dir: Path, *, classes: Sequence[str], fold: int) -> None:

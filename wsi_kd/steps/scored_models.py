@@ -6,6 +6,9 @@ from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
 
+from wsi_kd.bags.manifest import Manifest, SlideRow
+from wsi_kd.bags.splits import Fold
+from wsi_kd.bags.tables import listed
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.shapes import TileLabels
 from wsi_kd.evaluation.localization import TileScores
@@ -71,6 +74,37 @@ def check_complete(models: Sequence[ModelPredictions]) -> None:
                 f"recipe {recipe}, seed {seed}: no predictions of fold {min(every - found)}; "
                 f"make them with: {REMAKE}"
             )
+
+
+def check_split(models: Sequence[ModelPredictions], folds: Sequence[Fold]) -> None:
+    """Refuse predictions that were made with another split.
+
+    Raises:
+        BadInput: naming the model.
+    """
+    for model in models:
+        fold = model.table.header["fold"]
+        expected = set(folds[fold].test) if fold < len(folds) else set()
+        if {row.slide_id for row in model.test_rows} != expected:
+            raise BadInput(
+                f"recipe {model.table.header['recipe']}, seed {model.table.header['seed']}, fold {fold}: "
+                f"its test slides are not those of splits.csv; make the predictions anew with: {REMAKE}"
+            )
+
+
+def manifest_rows(manifest: Manifest, slide_ids: Sequence[str]) -> list[SlideRow]:
+    """Return the manifest's rows of these slides, in their order.
+
+    Raises:
+        BadInput: slides of the split that the manifest does not hold.
+    """
+    rows = {row.slide_id: row for row in manifest.rows}
+    absent = [slide_id for slide_id in slide_ids if slide_id not in rows]
+    if absent:
+        raise BadInput(
+            f"the split names slides that the manifest does not hold: {listed(absent)}; run: wsi-kd split"
+        )
+    return [rows[slide_id] for slide_id in slide_ids]
 
 
 def known_tile_labels(models: Sequence[ModelPredictions], negative: str) -> LabelsBySlide:

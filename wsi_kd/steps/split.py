@@ -1,4 +1,4 @@
-"""Step split: status tables and manifest -> status.csv (each slide once) and splits.csv (who is in which part)."""
+"""Step split: status tables and manifest -> status.csv (each slide once) and splits.csv (who is where)."""
 
 import sys
 from collections import Counter
@@ -60,7 +60,7 @@ def run_split(
     """
     statuses = _statuses(manifest, status_paths)
     described = stamp("splits", {"split": settings.split.model_dump(mode="json")})
-    write_status(status_path, statuses, {**described, "kind": "status"})
+    write_status(status_path, statuses, described)
     sys.stderr.write(f"split: {_excluded_line(statuses)}\n")
     folds = plan_folds(
         manifest.rows,
@@ -69,6 +69,7 @@ def run_split(
         given=settings.split.given,
         excluded=[row.slide_id for row in statuses if row.status != SlideStatus.OK],
     )
+    _tell_unplaced(statuses, folds)
     columns = ["slide_id", "case_id", "label", *(f"fold_{index}" for index in range(len(folds)))]
     publish_table(
         splits_path,
@@ -122,6 +123,16 @@ def _excluded_line(statuses: Sequence[StatusRow]) -> str:
     why = ", ".join(f"{count} {status}" for status, count in sorted(failed.items()))
     line = f"{sum(failed.values())} of {len(statuses)} slides are excluded"
     return f"{line}: {why}" if why else line
+
+
+def _tell_unplaced(statuses: Sequence[StatusRow], folds: Sequence[Fold]) -> None:
+    placed = {slide_id for fold in folds for part in fold for slide_id in part}
+    unplaced = [
+        row.slide_id for row in statuses if row.status == SlideStatus.OK and row.slide_id not in placed
+    ]
+    if unplaced:
+        told = f"{len(unplaced)} usable slides stand in no part of the given splits"
+        sys.stderr.write(f"split: {told}: {listed(unplaced)}\n")
 
 
 def _table(rows: Sequence[SlideRow], folds: Sequence[Fold]) -> list[list[str]]:

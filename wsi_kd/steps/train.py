@@ -1,6 +1,7 @@
 """Step train: one recipe, seed and fold -> the selected and the last model, and the history."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -21,10 +22,10 @@ from wsi_kd.mil.weno import TeacherStudent
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.models import TrainSettings
 from wsi_kd.steps.split import read_splits
+from wsi_kd.steps.train_plan import plan_architecture, plan_distillation, plan_mining, plan_optimization
 from wsi_kd.training.checkpoint import save_model
 from wsi_kd.training.device import choose_device
 from wsi_kd.training.loop import OnEpoch, Trained
-from wsi_kd.training.plan import Architecture, Distillation, Mining, Optimization
 from wsi_kd.training.recipes.abmil import train_abmil
 from wsi_kd.training.recipes.weno import train_weno
 from wsi_kd.training.state import HistoryRow, remove_state
@@ -59,39 +60,29 @@ def run_train(
 ) -> None:
     """Train on the fold's train part, select and choose thresholds on its val part; test is not read.
 
-    Writes `last.safetensors`, `last.json`, `history.csv`, `model.safetensors` and, last of all,
-    `model.json` to `out_dir`. A killed run leaves `state.safetensors` there and goes on from it, bit for
-    bit on a CPU.
+    Writes `last.safetensors`, `last.json`, `history.csv`, `model.safetensors` and, last of all, `model.json`
+    to `out_dir`. A killed run leaves `state.safetensors` there and goes on from it, bit for bit on a CPU.
 
     Raises:
-        BadInput: an unknown recipe, weno with other than two classes, no such fold, features that were not
-        made
-            with these settings, parts that cannot be trained on.
+        BadInput: an unknown recipe, weno with other than two classes, no such fold, features that were made
+            with other settings, parts that cannot be trained on.
         RunFailed: a loss that is not finite, a file that could not be written.
     """
     job = Job(recipe, seed, fold, manifest.classes, settings)
     _check_job(job)
     train, val = _load_parts(_fold(splits_path, fold), manifest, features_dir)
     _check_features(train, settings)
-    with _progress() as bar:
-        task = bar.add_task(f"{recipe} seed {seed} fold {fold}", total=settings.train.epochs, loss="")
-
-        def on_epoch(row: HistoryRow) -> None:
-            bar.update(task, completed=int(row["epoch"] or 0) + 1, loss=f"loss {row['selection_loss']:.4f}")
-
-        trained = _train(job, train, val, work_dir=out_dir, on_epoch=on_epoch)
+    trained = _train_with_progress(job, train, val, work_dir=out_dir)
     facts = _facts(job, train)
-    last_epoch = len(trained.history) - 1
-    _save(out_dir, "last", trained.last_model, val, facts={**facts, "epoch": last_epoch}, settings=settings)
+    models = {
+        "last": (trained.last_model, len(trained.history) - 1),
+        "model": (trained.model, trained.selected_epoch),
+    }
     _write_history(out_dir / "history.csv", trained, facts)
-    _save(
-        out_dir,
-        "model",
-        trained.model,
-        val,
-        facts={**facts, "epoch": trained.selected_epoch},
-        settings=settings,
-    )
+    for name, (model, epoch) in models.items():
+        thresholds = choose_thresholds(model, val, settings=settings.train)
+        header = {**facts, "epoch": epoch, "thresholds": thresholds}
+        save_model(out_dir, name, model, header=header)
     remove_state(out_dir)
 
 
@@ -100,8 +91,8 @@ def _check_job(job: Job) -> None:
         raise unknown_name("recipe", job.recipe, RECIPES)
     if job.recipe == "weno" and len(job.classes) != BINARY:
         raise BadInput(
-            f"recipe weno tells positive from negative instances and needs two classes, "
-            f"found {len(job.classes)} ({', '.join(job.classes)}); set train.recipes to [abmil] or merge classes in the manifest"
+            f"recipe weno tells positive from negative instances and needs two classes, found "
+            f"{len(job.classes)} ({', '.join(job.classes)}); set train.recipes to [abmil], or merge classes"
         )
 
 
@@ -151,6 +142,24 @@ def _check_features(bags: BagSet, settings: Settings) -> None:
         )
 
 
+def _train_with_progress(job: Job, train: BagSet, val: BagSet, *, work_dir: Path) -> Trained:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("validation loss {task.fields[loss]:.4f}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        what = f"{job.recipe} seed {job.seed} fold {job.fold}"
+        task = bar.add_task(what, total=job.settings.train.epochs, loss=float("nan"))
+
+        def on_epoch(row: HistoryRow) -> None:
+            bar.update(task, advance=1, loss=row["selection_loss"])
+
+        return _train(job, train, val, work_dir=work_dir, on_epoch=on_epoch)
+
+
 def _train(job: Job, train: BagSet, val: BagSet, *, work_dir: Path, on_epoch: OnEpoch) -> Trained:
     settings = job.settings.train
     if job.recipe == "abmil":
@@ -158,71 +167,27 @@ def _train(job: Job, train: BagSet, val: BagSet, *, work_dir: Path, on_epoch: On
             train,
             val,
             classes=len(job.classes),
-            architecture=_architecture(settings),
-            optimization=_optimization(settings, seed=job.seed),
+            architecture=plan_architecture(settings),
+            optimization=plan_optimization(settings, seed=job.seed),
             work_dir=work_dir,
             on_epoch=on_epoch,
         )
     return train_weno(
         train,
         val,
-        architecture=_architecture(settings),
-        optimization=_optimization(settings, seed=job.seed),
-        distillation=_distillation(settings),
-        mining=_mining(settings),
+        architecture=plan_architecture(settings),
+        optimization=plan_optimization(settings, seed=job.seed),
+        distillation=plan_distillation(settings),
+        mining=plan_mining(settings),
         work_dir=work_dir,
         on_epoch=on_epoch,
     )
 
 
-def _architecture(settings: TrainSettings) -> Architecture:
-    return Architecture(
-        teacher=settings.teacher,
-        hidden_dim=settings.hidden_dim,
-        attention_dim=settings.attention_dim,
-        dropout=settings.dropout,
-        student_hidden_dim=settings.weno.student_hidden_dim,
-    )
-
-
-def _optimization(settings: TrainSettings, *, seed: int) -> Optimization:
-    return Optimization(
-        epochs=settings.epochs,
-        patience=settings.patience,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        gradient_clip=settings.gradient_clip,
-        token_budget=settings.token_budget,
-        bags_per_step=settings.bags_per_step,
-        seed=seed,
-        precision=settings.precision,
-        device=settings.device,
-    )
-
-
-def _distillation(settings: TrainSettings) -> Distillation:
-    weno = settings.weno
-    return Distillation(
-        schedule=weno.schedule,
-        pseudo_label=weno.pseudo_label,
-        negative_weight=weno.negative_weight,
-        student_weight=weno.student_weight,
-        warm_up_epochs=weno.warm_up_epochs,
-        instance_batch=weno.instance_batch,
-        student_pooling=settings.student_pooling,
-        top_k=settings.top_k,
-    )
-
-
-def _mining(settings: TrainSettings) -> Mining | None:
-    mining = settings.weno.mining
-    return Mining(**mining.model_dump(exclude={"enabled"})) if mining.enabled else None
-
-
 def _facts(job: Job, train: BagSet) -> dict[str, Any]:
     settings = job.settings
     model = {
-        **_architecture(settings.train)._asdict(),
+        **plan_architecture(settings.train)._asdict(),
         "feature_dim": int(train.features.shape[1]),
         "classes": len(job.classes),
         "with_student": job.recipe == "weno",
@@ -246,13 +211,6 @@ def _facts(job: Job, train: BagSet) -> dict[str, Any]:
     }
 
 
-def _save(
-    out_dir: Path, name: str, model: TeacherStudent, val: BagSet, *, facts: dict[str, Any], settings: Settings
-) -> None:
-    thresholds = choose_thresholds(model, val, settings=settings.train)
-    save_model(out_dir, name, model.to("cpu"), header={**facts, "thresholds": thresholds})
-
-
 def choose_thresholds(
     model: TeacherStudent, val: BagSet, *, settings: TrainSettings
 ) -> dict[str, float | None]:
@@ -267,7 +225,7 @@ def choose_thresholds(
             top_k=settings.top_k,
             device=device,
         )
-        for start, end in zip(val.offsets, val.offsets[1:], strict=False)
+        for start, end in pairwise(val.offsets)
     ]
     teacher = [positive_probability(prediction.teacher_probability) for prediction in predictions]
     student = [
@@ -276,6 +234,7 @@ def choose_thresholds(
         if prediction.student_probability is not None
     ]
     labels = (val.labels > 0).astype(np.int64)
+    model.to("cpu")
     return {
         "teacher": _threshold(labels, teacher, settings),
         "student": _threshold(labels, student, settings) if student else None,
@@ -294,14 +253,3 @@ def _write_history(path: Path, trained: Trained, facts: dict[str, Any]) -> None:
     kept = {key: facts[key] for key in ("settings", "settings_hash", "versions", "recipe", "seed", "fold")}
     header = {**stamp("history", kept["settings"]), **kept, "selected_epoch": trained.selected_epoch}
     publish_table(path, columns, rows, stamp=header)
-
-
-def _progress() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=Console(stderr=True))

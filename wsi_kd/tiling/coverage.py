@@ -16,8 +16,9 @@ Fractions = Float64[np.ndarray, "tiles"]
 def covered_fraction(coords: Coords, *, tile_level0_px: float, area: BaseGeometry) -> Fractions:
     """Return the share of each tile inside `area`: area(tile and area) / tile_level0_px^2, in [0, 1].
 
-    Tiles are halved along their longer extent again and again, each half with its part of the area: whole groups
-    inside or outside are settled at once, so the time goes with the outline, not with the number of tiles.
+    Tiles are halved along their longer extent again and again, each half with its part of the area: whole
+    groups inside or outside are settled at once, so the time goes with the outline, not with the number of
+    tiles.
 
     Args:
         coords: top-left corners in level-0 pixels; tiles may overlap.

@@ -33,8 +33,9 @@ def tile_grid(
 ) -> TileGrid:
     """Lay a grid over the slide from level 0's corner and keep the tiles on tissue.
 
-    Tile (column, row) starts at round(column x stride), round(row x stride), so positions do not drift; tiles lie
-    inside the slide, and each must hold tissue of at least `min_tissue_fraction` of its area (0: any tissue at all).
+    Tile (column, row) starts at round(column x stride), round(row x stride), so positions do not drift;
+    tiles lie inside the slide, and each must hold tissue of at least `min_tissue_fraction` of its area (0:
+    any tissue at all).
 
     Args:
         tissue: valid polygons in level-0 pixels.

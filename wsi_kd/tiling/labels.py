@@ -22,8 +22,8 @@ def label_tiles(
     """Label the tiles of an annotated slide: 1 where positive area covers enough of the tile, else 0.
 
     Positive area is the union of the areas named in `positive_names` less that of the areas named in
-    `exclude_names` (names in any case); a tile is positive from `min_positive_fraction` of its area on, and never
-    without any. Areas of other names count for nothing.
+    `exclude_names` (names in any case); a tile is positive from `min_positive_fraction` of its area on, and
+    never without any. Areas of other names count for nothing.
 
     Args:
         coords: top-left corners in level-0 pixels.
@@ -36,12 +36,6 @@ def label_tiles(
     positive = shapely.difference(_union(annotations, positive_names), _union(annotations, exclude_names))
     fraction = covered_fraction(coords, tile_level0_px=tile_level0_px, area=positive)
     return np.asarray((fraction > 0) & (fraction >= min_positive_fraction - 1e-9), np.int8)
-
-
-def unknown_names(annotations: Iterable[Annotation], known: Collection[str]) -> list[str]:
-    """Return the class names that are not among `known` (in any case), sorted."""
-    folded = {name.casefold() for name in known}
-    return sorted({item.name for item in annotations if item.name.casefold() not in folded})
 
 
 def _union(annotations: Iterable[Annotation], names: Collection[str]) -> shapely.Geometry:

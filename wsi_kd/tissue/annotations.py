@@ -19,7 +19,7 @@ NO_AREA_TYPES = ("dot", "pointset", "measurement", "none")
 
 
 class Annotation(NamedTuple):
-    """An annotated area in level-0 pixels and its class name (QuPath's classification, ASAP's PartOfGroup)."""
+    """An annotated area in level-0 pixels and its class (QuPath's classification, ASAP's PartOfGroup)."""
 
     name: str
     area: shapely.Polygon | shapely.MultiPolygon
@@ -30,11 +30,12 @@ def read_annotations(path: Path, *, origin: tuple[int, int]) -> tuple[Annotation
 
     Args:
         path: GeoJSON or ASAP XML, told apart by content.
-        origin: level-0 corner of the slide's bounds. GeoJSON is in QuPath's frame, so the origin is added; ASAP XML
-            counts from level 0's corner and is taken as it stands.
+        origin: level-0 corner of the slide's bounds. GeoJSON is in QuPath's frame, so the origin is added;
+            ASAP XML counts from level 0's corner and is taken as it stands.
 
     Raises:
-        BadInput: with the file and the element: not readable, foreign types, areas without extent, XML entities.
+        BadInput: with the file and the element: not readable, foreign types, areas without extent, XML
+            entities.
     """
     try:
         head = path.read_bytes()[:256].removeprefix(b"\xef\xbb\xbf").lstrip()

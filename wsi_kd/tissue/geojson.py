@@ -1,4 +1,4 @@
-"""Areas in GeoJSON, as QuPath writes it: FeatureCollection, list of features, one feature, or a bare geometry."""
+"""Areas in GeoJSON as QuPath writes it: FeatureCollection, list of features, one feature, a bare geometry."""
 
 import json
 import math
@@ -42,8 +42,8 @@ def areas_of(value: Any, *, where: str) -> list[NamedArea]:
     """Read every area out of a GeoJSON value, coordinates as they stand; points and lines are passed over.
 
     Raises:
-        BadInput: naming `where` and the element: unknown types, rings that are no list of number pairs, polygons
-            without an area.
+        BadInput: naming `where` and the element: unknown types, rings that are no list of number pairs,
+            polygons without an area.
     """
     return [
         NamedArea(name, _area(geometry, where=f"{where}: {element}"))
@@ -81,7 +81,7 @@ def ring(points: Sequence[tuple[float, float]], *, where: str) -> list[tuple[flo
 
 
 def _geometries(value: Any, *, where: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    features = value if isinstance(value, list) else [value]
+    features: Any = value if isinstance(value, list) else [value]
     if isinstance(value, dict) and value.get("type") == "FeatureCollection":
         features = value.get("features")
     if not isinstance(features, list):
@@ -140,11 +140,13 @@ def _listed(points: Any, where: str) -> list[Any]:
 
 
 def _point(point: Any, *, where: str) -> tuple[float, float]:
-    numbers = point[:2] if isinstance(point, list) else []
-    if len(numbers) != 2 or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
-        raise BadInput(f"{where}: point {str(point)[:40]!r}; expected [x, y]")
+    match point:  # a third number, the height, is left out
+        case [int() | float() as x, int() | float() as y, *_]:
+            pass
+        case _:
+            raise BadInput(f"{where}: point {str(point)[:40]!r}; expected [x, y]")
     try:
-        return float(numbers[0]), float(numbers[1])
+        return float(x), float(y)
     except OverflowError:
         raise BadInput(f"{where}: a coordinate that is no finite number; draw it again") from None
 

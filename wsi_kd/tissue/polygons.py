@@ -24,7 +24,11 @@ CLASS_COLOR = (60, 160, 60)
 GRID_LEVEL0_PX = 0.125
 """Vertices lie on this grid: binary fractions survive the shift to QuPath's frame and JSON bit for bit."""
 SIMPLIFY_PX = 0.75
-"""Mask pixels by which a vertex may be left out: turns staircases (0.71 off a diagonal) into straight edges."""
+"""Mask pixels by which a left-out vertex may be off: makes diagonals (steps 0.71 high) straight edges."""
+
+
+class ChangedTissue(BadInput):
+    """A mask that was edited where it lies: it is neither read nor overwritten."""
 
 
 class TissueFile(NamedTuple):
@@ -51,7 +55,7 @@ def mask_to_polygons(mask: Mask, *, level0_px_per_px: float, origin: tuple[int, 
 def tidy_polygons(
     tissue: shapely.MultiPolygon, *, tolerance_level0_px: float, bounds: Box
 ) -> shapely.MultiPolygon:
-    """Drop vertices within the tolerance, cut to the slide's bounds and snap to the grid of `GRID_LEVEL0_PX`."""
+    """Drop vertices within the tolerance, cut to the slide's bounds, snap to the grid of `GRID_LEVEL0_PX`."""
     x, y, width, height = bounds
     simple = shapely.simplify(tissue, tolerance_level0_px, preserve_topology=True)
     inside = shapely.intersection(shapely.make_valid(simple), shapely.box(x, y, x + width, y + height))
@@ -77,11 +81,11 @@ def read_tissue(path: Path) -> TissueFile:
     value = read_geojson(path)
     header = value.get(HEADER_MEMBER) if isinstance(value, dict) else None
     if not isinstance(header, dict):
-        raise BadInput(f"{path}: no member '{HEADER_MEMBER}', {_EDITS}")
+        raise ChangedTissue(f"{path}: no member '{HEADER_MEMBER}', {_EDITS}")
     check_schema(header, KIND, where=path, remake=REMAKE)
     expected = header.pop("content_sha256", "")
     if _content_hash(value.get("features"), header) != expected:
-        raise BadInput(f"{path}: changed since it was written, {_EDITS}")
+        raise ChangedTissue(f"{path}: changed since it was written, {_EDITS}")
     x, y, _, _ = header["bounds"]
     parts = [named.area for named in areas_of(value, where=str(path))]
     tissue = shapely.MultiPolygon([part for part in parts if isinstance(part, shapely.Polygon)])
@@ -133,9 +137,8 @@ def _multi(geometry: shapely.Geometry) -> shapely.MultiPolygon:
 def _rectangles(mask: Mask) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Cover a mask with rectangles: left, top, right, bottom in pixels.
 
-    Runs of each row, those that repeat in the next rows joined into one rectangle, which saves most of the union.
+    Runs of each row; those that repeat in the next rows become one rectangle, which saves most of the union.
     """
-    height, width = mask.shape
     steps = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     row, left = np.nonzero(steps == 1)
     right = np.nonzero(steps == -1)[1]

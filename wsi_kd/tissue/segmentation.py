@@ -37,9 +37,10 @@ def segment_tissue(
 ) -> Mask:
     """Find tissue: pixels that are colored and textured, closed, holes filled, small pieces dropped.
 
-    A pixel is colored where its saturation reaches the threshold of `saturation_threshold`, and textured where the
-    standard deviation of luminance in 5 x 5 pixels reaches `min_texture`: smooth tints, blurred pen strokes and
-    shadows of the cover slip are colored but not textured, dust and scratches are textured but not colored.
+    A pixel is colored where its saturation reaches the threshold of `saturation_threshold`, and textured
+    where the standard deviation of luminance in 5 x 5 pixels reaches `min_texture`: smooth tints, blurred
+    pen strokes and shadows of the cover slip are colored but not textured, dust and scratches are textured
+    but not colored.
 
     Args:
         pixels: overview of the slide.
@@ -84,9 +85,10 @@ def saturation_threshold(
 ) -> float:
     """Place the threshold halfway between the glass and Otsu's threshold, never below `min_saturation`.
 
-    Otsu's own threshold halves the way from glass to the main stain and would drop pale tissue (fat, mucus, weak
-    counterstain); half of it keeps that. Where the class below Otsu's threshold is itself textured (median of at
-    least 2 x `min_texture`), the overview shows no glass and Otsu has cut the tissue in two: `min_saturation` decides.
+    Otsu's own threshold halves the way from glass to the main stain and would drop pale tissue (fat, mucus,
+    weak counterstain); half of it keeps that. Where the class below Otsu's threshold is itself textured
+    (median of at least 2 x `min_texture`), the overview shows no glass and Otsu has cut the tissue in two:
+    `min_saturation` decides.
 
     Source: Otsu, A threshold selection method from gray-level histograms, IEEE Trans. SMC 9 (1979).
     """

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -26,7 +27,7 @@ def check_bags(bags: BagSet, *, classes: int, part: str) -> None:
         raise BadInput(f"{part} part: bags without instances: {', '.join(empty)}; leave these slides out")
     damaged = [
         slide_id
-        for slide_id, start, end in zip(bags.slide_ids, bags.offsets, bags.offsets[1:], strict=False)
+        for slide_id, (start, end) in zip(bags.slide_ids, pairwise(bags.offsets), strict=True)
         if not np.isfinite(bags.features[start:end]).all()
     ]
     if damaged:
@@ -57,7 +58,7 @@ def bags_hash(*parts: BagSet) -> str:
         for array in (part.labels, part.offsets, part.features):
             digest.update(f"{array.dtype} {array.shape}".encode())
             for start in range(0, len(array), ROWS_AT_ONCE):
-                digest.update(np.ascontiguousarray(array[start : start + ROWS_AT_ONCE]).data)
+                digest.update(array[start : start + ROWS_AT_ONCE].tobytes())
     return digest.hexdigest()
 
 

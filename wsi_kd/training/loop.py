@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wsi_kd.bags.datasets import BagSet
 from wsi_kd.bags.packing import PackedBags, pack, plan_batches
+from wsi_kd.mil.instance_classifier import InstanceClassifier
 from wsi_kd.mil.registry import create_model
 from wsi_kd.mil.weno import TeacherStudent
 from wsi_kd.training.bag_checks import check_bags, feature_moments
@@ -59,6 +60,13 @@ class Run(NamedTuple):
     def model(self) -> TeacherStudent:
         """The model in training."""
         return self.state.model
+
+    @property
+    def student(self) -> InstanceClassifier:
+        """The student in training; a run of the teacher alone has none."""
+        if self.model.student is None:
+            raise TypeError("this run trains a teacher alone; start it with with_student=True")
+        return self.model.student
 
     def autocast(self) -> AbstractContextManager[object]:
         """Matrix products in the run's precision; models raise scores to float32 before they pool them."""
@@ -120,9 +128,9 @@ def ordered_batches(run: Run, bags: BagSet) -> Iterator[tuple[list[int], PackedB
 def take_step(run: Run, loss: Float[Tensor, ""], ledger: LossLedger, *, bag: int) -> None:
     """Step against the gradient of `loss`, clipped; a gradient that is not finite is noted against `bag`."""
     run.state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    torch.autograd.backward(loss)
     norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.optimization.gradient_clip)
-    ledger.add("gradient norm", norm.reshape(1), torch.tensor([bag]))
+    ledger.add("gradient norm", norm.reshape(1), [bag])
     run.state.optimizer.step()
 
 

@@ -41,9 +41,9 @@ class LossLedger:
 
     def __init__(self, slide_ids: Sequence[str]) -> None:
         self._slide_ids = slide_ids
-        self._entries: list[tuple[str, Tensor, Tensor]] = []
+        self._entries: list[tuple[str, Tensor, Sequence[int]]] = []
 
-    def add(self, term: str, losses: Float[Tensor, "items"], bags: Int64[Tensor, "items"]) -> None:
+    def add(self, term: str, losses: Float[Tensor, "items"], bags: Sequence[int]) -> None:
         """Note losses and the index of the bag each came from."""
         self._entries.append((term, losses.detach(), bags))
 
@@ -61,7 +61,7 @@ class LossLedger:
         for term, losses, bags in self._entries:
             wrong = (~losses.isfinite()).nonzero().flatten().tolist()
             if wrong:
-                value, slide_id = losses[wrong[0]].item(), self._slide_ids[int(bags[wrong[0]])]
+                value, slide_id = losses[wrong[0]].item(), self._slide_ids[bags[wrong[0]]]
                 found = "not a number" if math.isnan(value) else "infinite"
                 raise RunFailed(
                     f"epoch {epoch}: the {term} of bag {slide_id} is {found}; "

@@ -1,16 +1,14 @@
 """One epoch of teacher and student: joint (one step on both losses) or alternate (teacher, then student)."""
 
-from collections.abc import Iterator
-
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from wsi_kd.bags.packing import PackedBags
 from wsi_kd.kd.mining import mine_hard_positives
 from wsi_kd.kd.pseudo_labels import AttentionRange, attention_range, pseudo_labels
 from wsi_kd.mil.outputs import BagOutput
-from wsi_kd.mil.pooling import segment_ids, segment_sum
+from wsi_kd.mil.pooling import segment_ids, segment_mean
 from wsi_kd.training.loop import Run, ordered_batches, shuffled_batches, take_step
 from wsi_kd.training.losses import LossLedger, student_losses, teacher_losses
 from wsi_kd.training.plan import Distillation, Mining
@@ -21,37 +19,37 @@ def teacher_epoch(run: Run, ledger: LossLedger, *, mining: Mining | None) -> Non
     for bags, packed in shuffled_batches(run):
         with run.autocast():
             hidden = run.model.project(packed.instances)
-            keep = _mine(run, hidden, packed, mining)
-            output = run.model.heads(hidden, packed.offsets, keep)
+            keep = _mine(run, hidden, packed, mining=mining)
+            output: BagOutput = run.model.teacher(run.model.dropout(hidden), packed.offsets, keep)
         losses = teacher_losses(output.bag_logits, packed.labels)
-        _note(ledger, "teacher loss", losses, bags)
-        _note_hidden(ledger, keep, packed, bags)
+        ledger.add("teacher loss", losses, bags)
+        _note_hidden(ledger, keep, packed, bags=bags)
         take_step(run, losses.mean(), ledger, bag=bags[0])
 
 
 def joint_epoch(run: Run, ledger: LossLedger, *, distillation: Distillation, mining: Mining | None) -> None:
-    """Train all on every bag once: one forward and one step a batch on teacher loss + weight * student loss.
+    """Train all on every bag once: one step a batch on teacher loss + student_weight * student loss.
 
-    `minmax_global` divides by the range of the previous epoch (in the first, of the bags seen so far),
-    which costs no pass of its own; hidden instances count in it.
+    `minmax_global` divides by the range of the previous epoch (in the first, of the bags seen so far), which
+    costs no pass of its own; hidden instances count in it.
     """
     seen: AttentionRange | None = None
     for bags, packed in shuffled_batches(run):
         with run.autocast():
             hidden = run.model.project(packed.instances)
-            keep = _mine(run, hidden, packed, mining)
-            output = run.model.heads(hidden, packed.offsets, keep)
+            keep = _mine(run, hidden, packed, mining=mining)
+            dropped = run.model.dropout(hidden)
+            output: BagOutput = run.model.teacher(dropped, packed.offsets, keep)
+            instance_logits = run.student(dropped)
             quiet = _quiet_teacher(run, hidden, packed)
-        seen = seen.union(quiet.attention_logits) if seen else attention_range(quiet.attention_logits)
-        targets = _targets(quiet, packed, distillation, global_range=run.state.attention_range or seen)
-        assert output.instance_logits is not None
-        students = student_losses(
-            output.instance_logits, targets, negative_weight=distillation.negative_weight
-        )
+        attention = quiet.attention_logits
+        seen = attention_range(attention) if seen is None else seen.union(attention)
+        soft = _soft_labels(quiet, packed, distillation, global_range=run.state.attention_range or seen)
+        students = student_losses(instance_logits, soft, negative_weight=distillation.negative_weight)
         teachers = teacher_losses(output.bag_logits, packed.labels)
-        _note(ledger, "teacher loss", teachers, bags)
-        _note(ledger, "student loss", segment_sum(students, packed.offsets) / packed.offsets.diff(), bags)
-        _note_hidden(ledger, keep, packed, bags)
+        ledger.add("teacher loss", teachers, bags)
+        ledger.add("student loss", segment_mean(students, packed.offsets), bags)
+        _note_hidden(ledger, keep, packed, bags=bags)
         loss = teachers.mean() + distillation.student_weight * students.mean()
         take_step(run, loss, ledger, bag=bags[0])
     run.state.attention_range = seen
@@ -66,18 +64,17 @@ def alternate_epoch(
     epoch, so that teachers whose scores depend on the rest of the bag can serve as well.
     """
     teacher_epoch(run, ledger, mining=mining)
-    targets = label_all_instances(run, distillation)
-    offsets = torch.from_numpy(run.train.offsets)
-    bags = segment_ids(offsets, len(targets))
-    for rows in _instance_batches(run, len(targets), distillation.instance_batch):
-        features = torch.from_numpy(run.train.features[rows.numpy()]).float().to(run.device)
+    soft_labels = label_all_instances(run, distillation)
+    bags = segment_ids(torch.from_numpy(run.train.offsets), len(soft_labels))
+    order = torch.randperm(len(soft_labels), generator=run.state.generator)
+    for start in range(0, len(order), distillation.instance_batch):
+        rows = order[start : start + distillation.instance_batch]
+        features = torch.from_numpy(run.train.features[rows.numpy()]).to(run.device).float()
         with run.autocast():
-            hidden = run.model.dropout(run.model.project(features))
-            logits = run.model.student(hidden)
-        losses = student_losses(
-            logits, targets[rows].to(run.device), negative_weight=distillation.negative_weight
-        )
-        ledger.add("student loss", losses, bags[rows])
+            logits = run.student(run.model.dropout(run.model.project(features)))
+        soft = soft_labels[rows].to(run.device)
+        losses = student_losses(logits, soft, negative_weight=distillation.negative_weight)
+        ledger.add("student loss", losses, bags[rows].tolist())
         take_step(run, losses.mean(), ledger, bag=int(bags[rows[0]]))
 
 
@@ -102,14 +99,13 @@ def label_all_instances(run: Run, distillation: Distillation) -> Float[Tensor, "
 @torch.no_grad()
 def _quiet_teacher(run: Run, hidden: Float[Tensor, "instances hidden"], packed: PackedBags) -> BagOutput:
     """Return the teacher's word on whole bags in eval mode; the projection is shared with the step."""
-    teacher = run.model.teacher
-    teacher.eval()
-    output: BagOutput = teacher(hidden.detach(), packed.offsets)
-    teacher.train()
+    run.model.teacher.eval()
+    output: BagOutput = run.model.teacher(hidden.detach(), packed.offsets)
+    run.model.teacher.train()
     return output
 
 
-def _targets(
+def _soft_labels(
     quiet: BagOutput, packed: PackedBags, distillation: Distillation, *, global_range: AttentionRange
 ) -> Float[Tensor, "instances"]:
     return pseudo_labels(
@@ -124,13 +120,13 @@ def _targets(
 
 @torch.no_grad()
 def _mine(
-    run: Run, hidden: Float[Tensor, "instances hidden"], packed: PackedBags, mining: Mining | None
+    run: Run, hidden: Float[Tensor, "instances hidden"], packed: PackedBags, *, mining: Mining | None
 ) -> Bool[Tensor, "instances"] | None:
     """Ask the student, without dropout, which instances the teacher may see."""
-    if mining is None or run.model.student is None:
+    if mining is None:
         return None
     return mine_hard_positives(
-        run.model.student(hidden.detach()),
+        run.student(hidden.detach()),
         packed.offsets,
         packed.labels,
         threshold=mining.threshold,
@@ -141,17 +137,8 @@ def _mine(
     )
 
 
-def _instance_batches(run: Run, instances: int, size: int) -> Iterator[Int64[Tensor, "rows"]]:
-    yield from torch.randperm(instances, generator=run.state.generator).split(size)
-
-
-def _note(ledger: LossLedger, term: str, losses: Float[Tensor, "bags"], bags: list[int]) -> None:
-    ledger.add(term, losses, torch.tensor(bags))
-
-
 def _note_hidden(
-    ledger: LossLedger, keep: Bool[Tensor, "instances"] | None, packed: PackedBags, bags: list[int]
+    ledger: LossLedger, keep: Bool[Tensor, "instances"] | None, packed: PackedBags, *, bags: list[int]
 ) -> None:
     if keep is not None:
-        kept = segment_sum(keep.float(), packed.offsets) / packed.offsets.diff()
-        _note(ledger, "hidden fraction", 1.0 - kept, bags)
+        ledger.add("hidden fraction", segment_mean((~keep).float(), packed.offsets), bags)

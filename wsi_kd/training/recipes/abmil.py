@@ -2,24 +2,14 @@
 
 from pathlib import Path
 
-import torch
-
 from wsi_kd.bags.datasets import BagSet
 from wsi_kd.core.files import content_hash
 from wsi_kd.training.bag_checks import bags_hash
-from wsi_kd.training.loop import (
-    EpochResult,
-    OnEpoch,
-    Run,
-    Trained,
-    fit,
-    shuffled_batches,
-    start_run,
-    take_step,
-    validate,
-)
-from wsi_kd.training.losses import LossLedger, teacher_losses
+from wsi_kd.training.loop import EpochResult, OnEpoch, Trained, fit, start_run, validate
+from wsi_kd.training.losses import LossLedger
 from wsi_kd.training.plan import Architecture, Optimization
+from wsi_kd.training.schedules import teacher_epoch
+from wsi_kd.training.state import HistoryRow
 
 
 def train_abmil(
@@ -49,10 +39,10 @@ def train_abmil(
 
         def train_epoch(epoch: int) -> EpochResult:
             ledger = LossLedger(train.slide_ids)
-            _teacher_epoch(run, ledger)
+            teacher_epoch(run, ledger, mining=None)
             ledger.check(epoch)
             scores = validate(run)
-            row = {
+            row: HistoryRow = {
                 "epoch": epoch,
                 "train_teacher_loss": ledger.mean("teacher loss"),
                 "val_teacher_loss": scores.teacher_loss,
@@ -62,12 +52,3 @@ def train_abmil(
             return EpochResult(row, selection_loss=scores.teacher_loss)
 
         return fit(run, train_epoch=train_epoch, run_hash=run_hash, work_dir=work_dir, on_epoch=on_epoch)
-
-
-def _teacher_epoch(run: Run, ledger: LossLedger) -> None:
-    for bags, packed in shuffled_batches(run):
-        with run.autocast():
-            output = run.model(packed.instances, packed.offsets)
-        losses = teacher_losses(output.bag_logits, packed.labels)
-        ledger.add("teacher loss", losses, torch.tensor(bags))
-        take_step(run, losses.mean(), ledger, bag=bags[0])

@@ -1,0 +1,133 @@
+"""The workflow's plan: what each step depends on, and on nothing else."""
+
+import json
+
+import pytest
+
+from wsi_kd.cli.plan import STEP_SECTIONS, read_plan, rows_hash
+from wsi_kd.core.errors import BadInput
+from wsi_kd.settings.all import Settings, parse_json_settings
+
+EDITS = {
+    "slides": {"min_mpp": 0.06},
+    "mask": {"mask_mpp": 9.0},
+    "tile": {"tile_mpp": 1.0},
+    "embed": {"batch_size": 7},
+    "split": {"seed": 3},
+    "train": {"epochs": 5},
+    "predict": {"device": "cpu"},
+    "evaluate": {"bootstrap_samples": 200},
+    "report": {"gallery_slides": 2},
+}
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    rows = [f"s{index},s{index}.tif,{'normal' if index % 2 else 'tumor'},p{index}" for index in range(5)]
+    (tmp_path / "slides.csv").write_text("\n".join(["slide_id,path,label,case_id", *rows]) + "\n")
+    for index in range(5):
+        (tmp_path / f"s{index}.tif").touch()
+    return {"run": {"manifest": str(tmp_path / "slides.csv"), "slides_per_job": 2, "results_dir": "out"}}
+
+
+def texts(config) -> dict[str, str]:
+    plan = read_plan(config)
+    steps = {step: plan.step_settings(step) for step in STEP_SECTIONS if step != "train"}
+    return {**steps, "train": plan.train_settings("weno", 0)}
+
+
+def test_the_plan_of_five_slides(cohort):
+    plan = read_plan(cohort)
+    assert [len(chunk) for chunk in plan.chunks] == [2, 2, 1]
+    assert plan.folds == 5
+    assert plan.manifest.classes == ("normal", "tumor")
+    assert [name.rsplit("/", 1)[1] for name in plan.slide_files(1)] == ["s2.tif", "s3.tif"]
+
+
+def test_what_a_rule_passes_is_valid_settings(cohort):
+    for step, text in texts(cohort).items():
+        settings = parse_json_settings(text)
+        assert str(settings.run.manifest) == cohort["run"]["manifest"], step
+        assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")), step
+
+
+@pytest.mark.parametrize("section", EDITS)
+def test_an_edit_changes_the_text_of_its_own_step_first(cohort, section):
+    """Steps before the edited one keep their text; the step itself (mask for `slides`) does not."""
+    before, after = texts(cohort), texts({**cohort, section: EDITS[section]})
+    changed = [step for step in STEP_SECTIONS if before[step] != after[step]]
+    assert changed[0] == ("mask" if section == "slides" else section)
+    line = list(STEP_SECTIONS)
+    assert all(line.index(step) >= line.index(changed[0]) for step in changed)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "steps"),
+    [
+        ("title", "another", ["report"]),
+        ("max_failed_slides", 4, ["check_status"]),
+        ("slides_per_job", 3, ["mask", "tile", "embed", "split"]),
+    ],
+)
+def test_a_key_of_run_changes_only_what_reads_it(cohort, key, value, steps):
+    before, after = texts(cohort), texts({**cohort, "run": {**cohort["run"], key: value}})
+    assert [step for step in STEP_SECTIONS if before[step] != after[step]] == steps
+
+
+def test_every_section_and_step_has_a_place():
+    assert set(EDITS) | {"run"} == set(Settings.model_fields)
+    assert set(STEP_SECTIONS) - {"check_status"} == set(Settings.model_fields) - {"run", "slides"}
+
+
+def test_other_recipes_and_seeds_do_not_touch_a_training(cohort):
+    plain = read_plan(cohort)
+    more = read_plan({**cohort, "train": {"seeds": [0, 1], "weno": {"negative_weight": 0.3}}})
+    assert plain.train_settings("abmil", 0) == more.train_settings("abmil", 0)
+    assert plain.train_settings("weno", 0) != more.train_settings("weno", 0)
+    assert more.train_settings("abmil", 0) != more.train_settings("abmil", 1)
+    assert json.loads(more.train_settings("weno", 1))["train"]["weno"]["negative_weight"] == 0.3
+    assert plain.step_settings("evaluate") != more.step_settings("evaluate")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "steps"),
+    [
+        ("label", "tumor", ["tile", "split", "report"]),
+        ("case_id", "p9", ["split", "report"]),
+        ("slide_mpp", 0.3, ["mask", "tile", "embed"]),
+        ("site", "north", ["report"]),
+    ],
+)
+def test_a_manifest_column_touches_only_the_steps_that_read_it(cohort, column, value, steps):
+    rows = read_plan(cohort).manifest.rows
+    edited = [row._replace(**{column: value}) if row.slide_id == "s1" else row for row in rows]
+    hashed = ("mask", "tile", "embed", "split", "report")
+    assert [step for step in hashed if rows_hash(rows, step) != rows_hash(edited, step)] == steps
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({}, "no settings given; copy configs/default.yaml"),
+        ({"tiles": {}}, "unknown key 'tiles' (did you mean 'tile'?)"),
+        ({"run": {"manifest": "absent.csv"}}, "absent.csv: no such file"),
+    ],
+)
+def test_what_cannot_be_planned_is_bad_input(config, told):
+    with pytest.raises(BadInput) as caught:
+        read_plan(config)
+    assert told in str(caught.value)
+
+
+def test_edited_masks_and_given_splits_are_inputs(cohort, tmp_path):
+    masks, splits = tmp_path / "masks", tmp_path / "splits"
+    masks.mkdir()
+    splits.mkdir()
+    (masks / "s3.geojson").touch()
+    for fold in range(2):
+        (splits / f"splits_{fold}.csv").write_text("train,val,test\ns0,s1,s2\n")
+    plan = read_plan({**cohort, "mask": {"edited_dir": str(masks)}, "split": {"given": str(splits)}})
+    assert plan.edited_masks(0) == []
+    assert plan.edited_masks(1) == [str(masks / "s3.geojson")]
+    assert plan.given_split_files() == [str(splits / "splits_0.csv"), str(splits / "splits_1.csv")]
+    assert plan.folds == 2

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+
+from wsi_kd.evaluation.localization import TileScores, instance_metrics, instance_record, within_slide
+
+
+def _tiles(scores, labels, slide, *, positive, seed=0, fold=0):
+    return TileScores(
+        seed=seed,
+        fold=fold,
+        scores=np.array(scores, dtype=np.float64),
+        labels=np.array(labels, dtype=bool),
+        slide=np.array(slide, dtype=np.int64),
+        case_ids=tuple(f"case{index}" for index in range(len(positive))),
+        positive_slides=np.array(positive, dtype=bool),
+    )
+
+
+# slide 0 is positive with tiles 0.9+, 0.2-, 0.4+; slide 1 is negative with 0.3-, 0.8-
+PART = _tiles([0.9, 0.2, 0.4, 0.3, 0.8], [1, 0, 1, 0, 0], [0, 0, 0, 1, 1], positive=[True, False])
+
+
+def test_all_tiles_positive_slides_and_within_slide_by_hand():
+    record = instance_record(PART)
+    assert record["roc_auc"]["value"] == pytest.approx(5 / 6)  # only 0.4 < 0.8 is wrong
+    assert record["roc_auc_positive_slides"]["value"] == 1.0
+    assert record["average_precision_positive_slides"]["value"] == 1.0
+    assert record["average_precision"]["value"] == pytest.approx((1 + 2 / 3) / 2)
+    assert record["roc_auc_within_slide"]["value"] == 1.0
+    assert (record["tiles"], record["positives"], record["slides"]) == (5, 2, 2)
+
+
+def test_within_slide_ignores_any_rescaling_of_a_slide():
+    slide = [0, 0, 0, 1, 1, 1, 1]
+    labels = [1, 0, 0, 0, 1, 1, 0]
+    scores = np.array([0.5, 0.6, 0.1, 0.2, 0.3, 0.1, 0.05])
+    part = _tiles(scores, labels, slide, positive=[True, True])
+    scaled = part._replace(scores=np.where(np.array(slide) == 0, 1000 * scores, scores))
+    # slide 0: 0.5 beats 0.1 only: 1/2; slide 1: 0.3 beats both, 0.1 beats 0.05: 3/4
+    assert within_slide(part).areas.tolist() == [0.5, 0.75]
+    assert instance_record(scaled)["roc_auc_within_slide"]["value"] == 0.625
+    assert instance_record(scaled)["roc_auc"] != instance_record(part)["roc_auc"]
+
+
+def test_tile_order_does_not_matter():
+    order = np.array([4, 0, 3, 1, 2])
+    shuffled = PART._replace(scores=PART.scores[order], labels=PART.labels[order], slide=PART.slide[order])
+    assert instance_record(shuffled) == instance_record(PART)
+
+
+def test_no_labels_of_one_kind_give_a_reason():
+    record = instance_record(_tiles([0.1, 0.2], [0, 0], [0, 0], positive=[False]))
+    assert record["roc_auc"] == {"value": None, "reason": "no positives among 2"}
+    assert record["roc_auc_within_slide"]["reason"] == "no slide has tiles of both labels"
+
+
+def _random_part(seed: int, fold: int):
+    generator = np.random.default_rng(10 * seed + fold)
+    slide = np.repeat(np.arange(8), 50)
+    positive = np.arange(8) % 2 == 0
+    labels = (generator.random(400) < 0.2) & positive[slide]
+    part = _tiles(labels + generator.normal(size=400), labels, slide, positive=positive, seed=seed, fold=fold)
+    return part._replace(case_ids=tuple(f"fold{fold}case{index}" for index in range(8)))
+
+
+def test_intervals_hold_the_estimates_and_are_repeatable():
+    parts = [_random_part(seed, fold) for seed in (0, 1) for fold in (0, 1)]
+    metrics = instance_metrics(parts, convention="raw", samples=200, confidence=0.95, seed=0)
+    for name, pooled in metrics["pooled"].items():
+        assert pooled["low"] < pooled["estimate"] < pooled["high"], name
+        per_seed = [record[name]["value"] for record in metrics["per_seed"]]
+        assert pooled["estimate"] == pytest.approx(np.mean(per_seed))
+    assert len(metrics["per_fold"]) == 4
+    assert metrics["per_seed"][0]["slides"] == 16
+    assert metrics == instance_metrics(parts, convention="raw", samples=200, confidence=0.95, seed=0)
+
+
+def test_within_slide_interval_weighs_slides_by_their_cases():
+    slide = [0, 0, 1, 1, 2, 2]
+    part = _tiles([1, 0, 0, 1, 1, 0], [1, 0, 1, 0, 1, 0], slide, positive=[True] * 3)  # areas 1, 0, 1
+    metrics = instance_metrics([part], convention="raw", samples=300, confidence=0.5, seed=0)
+    pooled = metrics["pooled"]["roc_auc_within_slide"]
+    assert pooled["estimate"] == pytest.approx(2 / 3)
+    # each resample draws 3 cases: share of slide 1 is k/3, k ~ Binomial(3, 1/3); quartiles of 1 - k/3: 1/3, 1
+    assert (pooled["low"], pooled["high"]) == (pytest.approx(1 / 3), pytest.approx(1.0))

@@ -1,0 +1,158 @@
+import json
+import uuid
+
+import numpy as np
+import pytest
+from shapely.geometry import box, shape
+
+from wsi_kd.core.files import read_json
+from wsi_kd.core.records import SlideStatus
+from wsi_kd.inference.export import (
+    SlideOutcome,
+    without_paths,
+    write_prediction_json,
+    write_tiles_geojson,
+)
+from wsi_kd.inference.predict import SlidePrediction
+from wsi_kd.inference.tables import TileTable
+
+CLASSES = ["normal", "tumor"]
+MODEL_HEADER = {
+    "classes": CLASSES,
+    "thresholds": {"teacher": 0.4, "student": 0.7},
+    "threshold_rule": "youden",
+    "threshold_split": "val",
+    "recipe": "weno",
+    "teacher": "gated_abmil",
+    "seed": 0,
+    "fold": 2,
+    "epoch": 17,
+    "weights_sha256": "ab" * 32,
+    "student_pooling": "topk",
+    "top_k": 5,
+    "sections": {"embed": {"encoder": "resnet18", "weights": "/home/dr_house/weights.pt"}},
+}
+SLIDE_HEADER = {
+    "slide_file": "s1.svs",
+    "slide_mpp": 0.499,
+    "mpp_source": "metadata",
+    "fingerprint": "cd" * 32,
+    "bounds": [1000, 2000, 9000, 9000],
+    "openslide.barcode": "PATIENT-0815",
+}
+
+
+def _prediction(student: float | None = 0.6):
+    return SlidePrediction(
+        teacher_probability=np.array([0.55, 0.45]),
+        student_probability=student,
+        attention=np.array([0.75, 0.25]),
+        attention_logits=np.array([1.0, 0.0]),
+        evidence=np.array([0.2, 0.9]),
+        student_tile_probability=None if student is None else np.array([0.8, 0.3]),
+    )
+
+
+def _tiles(student: float | None = 0.6):
+    prediction = _prediction(student)
+    return TileTable(
+        coords=np.array([[1000, 2000], [1300, 2500]]),
+        tile_level0_px=256.5,
+        attention=prediction.attention,
+        evidence=prediction.evidence,
+        student_probability=prediction.student_tile_probability,
+        tile_labels=np.array([-1, -1], dtype=np.int8),
+    )
+
+
+def _geojson(path, tiles):
+    write_tiles_geojson(path, tiles, slide_id="s1", origin=(1000, 2000), classes=CLASSES)
+    return json.loads(path.read_text())
+
+
+def test_tiles_lie_in_qupaths_frame_at_their_exact_size(tmp_path):
+    collection = _geojson(tmp_path / "t.geojson", _tiles())
+    assert collection["type"] == "FeatureCollection"
+    first, second = collection["features"]
+    assert shape(first["geometry"]).equals(box(0, 0, 256.5, 256.5))
+    assert shape(second["geometry"]).equals(box(300, 500, 556.5, 756.5))
+    assert first["geometry"]["coordinates"][0][0] == first["geometry"]["coordinates"][0][-1]
+
+
+def test_tiles_carry_what_qupath_reads(tmp_path):
+    first, second = _geojson(tmp_path / "t.geojson", _tiles())["features"]
+    assert first["type"] == "Feature"
+    assert first["properties"]["objectType"] == "tile"
+    assert first["properties"]["classification"] == {"name": "tumor", "color": [200, 40, 40]}
+    assert second["properties"]["classification"]["name"] == "normal"
+    assert first["properties"]["measurements"] == {
+        "Attention (softmax)": 0.75,
+        "Attention percentile": 100.0,
+        "Teacher evidence probability": 0.2,
+        "Student probability": 0.8,
+    }
+
+
+def test_without_student_the_evidence_classifies(tmp_path):
+    first, second = _geojson(tmp_path / "t.geojson", _tiles(None))["features"]
+    assert first["properties"]["classification"]["name"] == "normal"
+    assert second["properties"]["classification"]["name"] == "tumor"
+    assert "Student probability" not in first["properties"]["measurements"]
+
+
+def test_ids_are_valid_distinct_and_the_same_in_every_run(tmp_path):
+    once, again = (_geojson(tmp_path / name, _tiles()) for name in ("a.geojson", "b.geojson"))
+    ids = [feature["id"] for feature in once["features"]]
+    assert ids == [feature["id"] for feature in again["features"]]
+    assert len(set(ids)) == 2
+    assert all(uuid.UUID(text).version == 5 for text in ids)
+
+
+def _written(path, outcome):
+    write_prediction_json(
+        path, outcome, slide_header=SLIDE_HEADER, model_header=MODEL_HEADER, files={"tiles.csv": "00"}
+    )
+    return read_json(path, remake="wsi-kd infer")
+
+
+def test_prediction_says_probabilities_calls_thresholds_and_their_origin(tmp_path):
+    answer = _written(tmp_path / "p.json", SlideOutcome("s1", SlideStatus.OK, "", 2, _prediction()))
+    assert answer["probabilities"]["teacher"] == {"normal": 0.55, "tumor": 0.45}
+    assert answer["probabilities"]["student"] == {"normal": pytest.approx(0.4), "tumor": 0.6}
+    assert answer["calls"] == {"teacher": "tumor", "student": "normal"}  # 0.45 >= 0.4, 0.6 < 0.7
+    assert answer["thresholds"]["student"] == {"value": 0.7, "rule": "youden", "chosen_on": "val"}
+    assert answer["model"]["weights_sha256"] == "ab" * 32
+    assert answer["slide"]["slide_mpp"] == 0.499
+    assert answer["research_only"].startswith("Research only")
+    assert answer["versions"]["wsi_kd"]
+
+
+def test_prediction_holds_no_path_and_no_other_metadata(tmp_path):
+    _written(tmp_path / "p.json", SlideOutcome("s1", SlideStatus.OK, "", 2, _prediction()))
+    text = (tmp_path / "p.json").read_text()
+    for secret in ("dr_house", "PATIENT", "barcode", str(tmp_path)):
+        assert secret not in text
+    assert "weights.pt" in text
+
+
+def test_a_failed_slide_has_status_and_reason_but_no_call(tmp_path):
+    answer = _written(tmp_path / "p.json", SlideOutcome("s1", SlideStatus.EMPTY, "no tissue", 0, None))
+    assert (answer["status"], answer["reason"]) == ("empty", "no tissue")
+    assert answer["probabilities"] == {}
+    assert answer["calls"] == {}
+
+
+def test_model_without_student_has_no_student_answer(tmp_path):
+    answer = _written(tmp_path / "p.json", SlideOutcome("s1", SlideStatus.OK, "", 2, _prediction(None)))
+    assert set(answer["probabilities"]) == {"teacher"}
+
+
+def test_paths_are_cut_to_their_names_and_nothing_else_is():
+    sections = {
+        "mask": {"edited_dir": None, "mask_mpp": 8.0},
+        "embed": {"weights": "/a/b/c.pt", "encoder": "x"},
+    }
+    assert without_paths(sections) == {
+        "mask": {"edited_dir": None, "mask_mpp": 8.0},
+        "embed": {"weights": "c.pt", "encoder": "x"},
+    }

@@ -1,0 +1,283 @@
+"""predict and evaluate on feature files made here: no slide, no training."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from wsi_kd.bags.manifest import Manifest, SlideRow
+from wsi_kd.bags.splits import Fold
+from wsi_kd.core.errors import BadInput
+from wsi_kd.core.files import publish_table, read_json
+from wsi_kd.core.provenance import stamp
+from wsi_kd.core.records import SlideStatus, StatusRow
+from wsi_kd.evaluation.summary import summary_lines
+from wsi_kd.features.store import FeatureFile, write_features
+from wsi_kd.inference.predict import predict_bag
+from wsi_kd.inference.tables import read_predictions, read_tiles_csv
+from wsi_kd.mil.registry import create_model
+from wsi_kd.settings.all import Settings, parse_settings
+from wsi_kd.steps.evaluate import run_evaluate
+from wsi_kd.steps.predict import run_predict
+from wsi_kd.steps.status import write_status
+from wsi_kd.training.checkpoint import load_model, save_model
+
+CLASSES = ("normal", "tumor")
+NAMES = ["contrast", "mean_red", "mean_green", "mean_blue"]
+SETTINGS = parse_settings({"evaluate": {"bootstrap_samples": 100}}, where="test")
+MODEL = {
+    "teacher": "gated_abmil",
+    "feature_dim": 4,
+    "classes": 2,
+    "hidden_dim": 8,
+    "attention_dim": 4,
+    "dropout": 0.25,
+    "student_hidden_dim": 0,
+}
+
+
+class Run:
+    """A run's folder with features, split, statuses and untrained models."""
+
+    def __init__(self, root):
+        self.root = root
+        self.rows = [_row(root, index) for index in range(24)]
+        self.manifest = Manifest(tuple(self.rows), CLASSES)
+        ids = [row.slide_id for row in self.rows[:-1]]  # the last slide failed
+        self.folds = [
+            Fold(tuple(ids[:8]), tuple(ids[8:14]), tuple(ids[14:])),
+            Fold(tuple(ids[12:]), tuple(ids[6:12]), tuple(ids[:6])),
+        ]
+        for index, row in enumerate(self.rows[:-1]):
+            write_features(root / "features" / f"{row.slide_id}.h5", _features(row, index))
+        self.write_splits()
+        statuses = [StatusRow(i, SlideStatus.OK, "", "embed", 30, 1.0, 0.5, "metadata", 0.1) for i in ids]
+        failed = StatusRow(
+            self.rows[-1].slide_id, SlideStatus.EMPTY, "no tissue", "mask", 0, 0.0, 0.5, "metadata", 0.1
+        )
+        write_status(root / "status.csv", [*statuses, failed], stamp("status", {}))
+
+    def write_splits(self):
+        parts = [{i: name for name, ids in fold._asdict().items() for i in ids} for fold in self.folds]
+        rows = [
+            [row.slide_id, row.case_id, row.label, *(part.get(row.slide_id, "excluded") for part in parts)]
+            for row in self.rows
+        ]
+        columns = ["slide_id", "case_id", "label", "fold_0", "fold_1"]
+        header = {**stamp("splits", {}), "classes": list(CLASSES)}
+        publish_table(self.root / "splits.csv", columns, rows, stamp=header)
+
+    def save_model(self, recipe, *, fold, seed=0, **changes):
+        torch.manual_seed(10 * seed + fold)
+        arguments = {**MODEL, "with_student": recipe == "weno"}
+        header = {
+            **stamp("model", {}),
+            "recipe": recipe,
+            "model": arguments,
+            "classes": list(CLASSES),
+            "feature_dim": 4,
+            "encoder": "made_up",
+            "encoder_settings": {},
+            "weights_hash": "w",
+            "student_pooling": "topk",
+            "top_k": 3,
+            "thresholds": {"teacher": 0.45, "student": 0.5 if recipe == "weno" else None},
+            "threshold_rule": "youden",
+            "threshold_split": "val",
+            "seed": seed,
+            "fold": fold,
+            "epoch": 3,
+        }
+        directory = self.root / "models" / recipe / f"seed{seed}" / f"fold{fold}"
+        save_model(directory, "model", create_model(**arguments), header={**header, **changes})
+        return directory
+
+    def predict(self, recipe, *, fold, seed=0):
+        out_dir = self.root / "predictions" / recipe / f"seed{seed}" / f"fold{fold}"
+        run_predict(
+            self.manifest,
+            features_dir=self.root / "features",
+            splits_path=self.root / "splits.csv",
+            model_dir=self.save_model(recipe, fold=fold, seed=seed),
+            fold=fold,
+            out_dir=out_dir,
+            settings=Settings(),
+        )
+        return out_dir
+
+    def evaluate(self, folders):
+        return run_evaluate(
+            self.manifest,
+            features_dir=self.root / "features",
+            splits_path=self.root / "splits.csv",
+            status_path=self.root / "status.csv",
+            prediction_dirs=folders,
+            out_dir=self.root / "evaluation",
+            settings=SETTINGS,
+        )
+
+
+def _row(root, index):
+    label = CLASSES[index % 2]
+    path = root / f"s{index}.tif"
+    return SlideRow(
+        f"s{index}", path, label, f"case{index // 2 if index < 4 else index}", "", None, None, "site A"
+    )
+
+
+def _features(row, index, **changes):
+    generator = np.random.default_rng(index)
+    labels = (generator.random(30) < 0.3) & (row.label == "tumor")
+    features = generator.normal(size=(30, 4)) + 2.0 * labels[:, None]
+    header = {
+        **stamp("features", {}),
+        "status": "ok",
+        "reason": "",
+        "encoder": "made_up",
+        "encoder_settings": {},
+        "weights_hash": "w",
+        "feature_dim": 4,
+        "feature_names": NAMES,
+        "tile_level0_px": 256.5,
+    }
+    known = labels.astype(np.int8) if row.label == "tumor" else np.full(30, -1, dtype=np.int8)
+    coords = generator.integers(0, 9999, (30, 2))
+    return FeatureFile(row.slide_id, features.astype(np.float16), coords, known, {**header, **changes})
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(tmp_path)
+
+
+def test_tables_hold_what_predict_bag_says(run):
+    out_dir = run.predict("weno", fold=0)
+    table = read_predictions(out_dir / "predictions.csv")
+    assert [row.slide_id for row in table.rows] == [*run.folds[0].val, *run.folds[0].test]
+    assert {row.part for row in table.rows[:6]} == {"val"}
+    loaded = load_model(run.root / "models/weno/seed0/fold0")
+    for row in table.rows:
+        slide = _features(run.rows[int(row.slide_id[1:])], int(row.slide_id[1:]))
+        direct = predict_bag(loaded.model, slide.features, student_pooling="topk", top_k=3, device="cpu")
+        assert row.class_probabilities == pytest.approx(tuple(direct.teacher_probability), abs=1e-12)
+        assert row.student_probability == pytest.approx(direct.student_probability, abs=1e-12)
+        assert row.teacher_call == CLASSES[int(row.teacher_probability >= 0.45)]
+        assert row.student_call == CLASSES[int(row.student_probability >= 0.5)]
+        if row.part == "test":
+            tiles = read_tiles_csv(out_dir / "tiles" / f"{row.slide_id}.csv")
+            assert np.array_equal(tiles.coords, slide.coords)
+            assert np.allclose(tiles.attention, direct.attention, atol=1e-12)
+            assert np.allclose(tiles.student_probability, direct.student_tile_probability, atol=1e-12)
+    assert {path.stem for path in (out_dir / "tiles").glob("*.csv")} == set(run.folds[0].test)
+
+
+def test_predict_refuses_a_model_of_another_fold(run):
+    model_dir = run.save_model("weno", fold=1)
+    with pytest.raises(BadInput, match="trained on fold 1, asked to predict fold 0: test slides would leak"):
+        run_predict(
+            run.manifest,
+            features_dir=run.root / "features",
+            splits_path=run.root / "splits.csv",
+            model_dir=model_dir,
+            fold=0,
+            out_dir=run.root / "p",
+            settings=Settings(),
+        )
+    assert not (run.root / "p").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("weights_hash", "other"), ("encoder", "resnet"), ("feature_dim", 5)]
+)
+def test_predict_refuses_features_of_another_encoder(run, key, value):
+    slide_id = run.folds[0].test[0]
+    row = run.manifest.rows[int(slide_id[1:])]
+    write_features(run.root / "features" / f"{slide_id}.h5", _features(row, 0, **{key: value}))
+    with pytest.raises(BadInput, match=f"{slide_id}: the features have {key} .*{value}"):
+        run.predict("weno", fold=0)
+
+
+def test_metrics_cover_every_recipe_score_and_slide(run):
+    folders = [run.predict(recipe, fold=fold) for recipe in ("abmil", "weno") for fold in (0, 1)]
+    metrics = run.evaluate(folders)
+    assert read_json(run.root / "evaluation/metrics.json", remake="") == json.loads(json.dumps(metrics))
+    assert list(metrics["recipes"]) == ["abmil", "weno"]
+    assert set(metrics["recipes"]["abmil"]["scores"]) == {"teacher"}
+    assert set(metrics["recipes"]["weno"]["scores"]) == {"teacher", "student"}
+    assert set(metrics["recipes"]["abmil"]["instances"]) == {"attention", "evidence"}
+    assert set(metrics["recipes"]["weno"]["instances"]) == {"attention", "evidence", "student"}
+    assert set(metrics["baselines"]) == {"bag_mean", "mean_color"}
+    cohort = metrics["cohort"]
+    assert (cohort["slides"], cohort["cases"]) == (24, 22)
+    assert cohort["flow"] == {"ok": 23, "empty": 1}
+    assert cohort["failed"] == [{"slide_id": "s23", "status": "empty", "reason": "no tissue", "step": "mask"}]
+    assert cohort["slides_per_class"] == {"normal": 12, "tumor": 12}
+    assert cohort["labeled_tiles"] == 15 * 30
+    teacher = metrics["recipes"]["weno"]["scores"]["teacher"]
+    assert [record["slides"] for record in teacher["per_fold"]] == [9, 6]
+    assert teacher["per_seed"][0]["slides"] == 15
+    assert metrics["recipes"]["weno"]["models"][1]["thresholds"] == {"teacher": 0.45, "student": 0.5}
+    assert cohort["folds"][0] == {
+        "fold": 0,
+        "part": "train",
+        "slides": 8,
+        "cases": 6,
+        "slides_per_class": {"normal": 4, "tumor": 4},
+    }
+    lines = summary_lines(metrics, report_path=run.root / "report.html")
+    assert len(lines) == 1 + 1 + 2 + 2 + 3 + 2 + 2
+
+
+def test_pooled_auc_is_that_of_the_pooled_table(run):
+    folders = [run.predict("weno", fold=fold) for fold in (0, 1)]
+    metrics = run.evaluate(folders)
+    with (run.root / "evaluation/predictions.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == 15
+    positive = [float(row["student_probability"]) for row in rows if row["label"] == "tumor"]
+    negative = [float(row["student_probability"]) for row in rows if row["label"] == "normal"]
+    wins = sum((p > n) + 0.5 * (p == n) for p in positive for n in negative)
+    expected = wins / (len(positive) * len(negative))
+    assert metrics["recipes"]["weno"]["scores"]["student"]["pooled"]["roc_auc"]["estimate"] == pytest.approx(
+        expected
+    )
+
+
+def test_tiles_of_negative_slides_count_as_negative_without_annotation(run):
+    metrics = run.evaluate([run.predict("abmil", fold=fold) for fold in (0, 1)])
+    record = metrics["recipes"]["abmil"]["instances"]["evidence"]["per_seed"][0]
+    truth = [int((_features(run.rows[i], i).tile_labels == 1).sum()) for i in [*range(14, 23), *range(6)]]
+    assert (record["tiles"], record["positives"]) == (450, sum(truth))
+    assert metrics["cohort"]["positive_tiles"] == sum(truth)
+
+
+def test_mean_baseline_sees_what_the_mean_shows(run):
+    # tumor tiles are shifted by 2 in 30 % of the tiles: 0.6 in the mean of 30 tiles, whose deviation is 0.2
+    metrics = run.evaluate([run.predict("abmil", fold=fold) for fold in (0, 1)])
+    assert metrics["baselines"]["bag_mean"]["pooled"]["roc_auc"]["estimate"] > 0.9
+
+
+def test_same_input_gives_the_same_file(run):
+    folders = [run.predict("weno", fold=fold) for fold in (0, 1)]
+    run.evaluate(folders)
+    first = (run.root / "evaluation/metrics.json").read_bytes()
+    run.evaluate(folders)
+    assert (run.root / "evaluation/metrics.json").read_bytes() == first
+
+
+def test_incomplete_repeated_or_stale_predictions_are_refused(run):
+    first, second = (run.predict("weno", fold=fold) for fold in (0, 1))
+    with pytest.raises(BadInput, match="no predictions to evaluate"):
+        run.evaluate([])
+    with pytest.raises(BadInput, match="given twice"):
+        run.evaluate([first, first, second])
+    with pytest.raises(BadInput, match="recipe abmil, seed 0: no predictions of fold 1"):
+        run.evaluate([first, second, run.predict("abmil", fold=0)])
+    with pytest.raises(BadInput, match=r"predictions\.csv.*no such file"):
+        run.evaluate([run.root / "nowhere"])
+    run.folds[1] = Fold(run.folds[1].train, run.folds[1].val, run.folds[1].test[:-1])
+    run.write_splits()
+    with pytest.raises(BadInput, match=r"fold 1: its test slides are not those of splits\.csv"):
+        run.evaluate([first, second])

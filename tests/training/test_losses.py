@@ -1,0 +1,74 @@
+"""Losses: hand-worked values, limits, the released code's numbers, and the guard against NaN."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from wsi_kd.core.errors import RunFailed
+from wsi_kd.training.losses import LossLedger, student_losses, teacher_losses
+
+
+def test_teacher_loss_of_even_odds_is_log_two():
+    losses = teacher_losses(torch.tensor([[0.0, 0.0], [0.0, math.log(3.0)]]), torch.tensor([1, 0]))
+    torch.testing.assert_close(losses, torch.tensor([math.log(2.0), math.log(4.0)]))
+
+
+def test_student_loss_by_hand():
+    logits, soft = torch.tensor([0.0, math.log(3.0), -math.log(3.0)]), torch.tensor([1.0, 0.5, 0.0])
+    # softplus(0) = log 2, softplus(log 3) = log 4, softplus(-log 3) = log(4/3)
+    expected = [0.9 * math.log(2), 0.45 * math.log(4 / 3) + 0.05 * math.log(4), 0.1 * math.log(4 / 3)]
+    torch.testing.assert_close(student_losses(logits, soft, negative_weight=0.1), torch.tensor(expected))
+
+
+def test_student_loss_is_least_where_the_weighted_odds_say():
+    weight, soft = 0.1, 0.3
+    logits = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    best = math.log((1 - weight) * soft / (weight * (1 - soft)))
+    with torch.no_grad():
+        logits += best
+    student_losses(logits, torch.tensor([soft], dtype=torch.float64), negative_weight=weight).sum().backward()
+    assert logits.grad.item() == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("logit", [-80.0, -20.0, 20.0, 80.0])
+def test_a_confidently_wrong_instance_keeps_its_gradient(logit):
+    logits = torch.tensor([logit], requires_grad=True)
+    soft = torch.tensor([1.0 if logit < 0 else 0.0])
+    student_losses(logits, soft, negative_weight=0.1).sum().backward()
+    assert logits.grad.item() == pytest.approx(-0.9 if logit < 0 else 0.1, rel=1e-6)
+
+
+def test_gradient_of_the_student_loss():
+    logits = torch.randn(6, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    soft = torch.linspace(0, 1, 6, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda s: student_losses(s, soft, negative_weight=0.2), logits)
+
+
+@pytest.mark.shared_data
+def test_equals_the_released_losses_up_to_their_epsilon(shared_reference):
+    """The released code adds 1e-5 inside every log; put back in, its numbers come out exactly."""
+    numbers = np.load(shared_reference / "weno_attention_single_steps.npz", allow_pickle=False)
+    read = {key: torch.from_numpy(numbers[key]) for key in numbers.files}
+    logits = read["student.logits"][:, 1] - read["student.logits"][:, 0]
+    soft, weight = read["pseudo.batch_label"], 0.1
+    ours = student_losses(logits, soft, negative_weight=weight)
+    p = logits.sigmoid()
+    with_epsilon = -(weight * (1 - soft) * (1 - p + 1e-5).log() + (1 - weight) * soft * (p + 1e-5).log())
+    torch.testing.assert_close(with_epsilon.mean(), read["student.loss"], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(ours.mean(), read["student.loss"], rtol=0, atol=1e-4)
+    teacher = teacher_losses(read["teacher.bag_logits"], read["bag_label"])
+    torch.testing.assert_close(teacher, read["teacher.loss"], rtol=1e-4, atol=1e-4)
+
+
+def test_the_ledger_names_the_first_loss_that_is_not_finite():
+    ledger = LossLedger(["a", "b", "c"])
+    ledger.add("teacher loss", torch.tensor([1.0, 3.0]), [0, 1])
+    ledger.check(7)
+    assert ledger.mean("teacher loss") == 2.0
+    assert ledger.mean("student loss") is None
+    ledger.add("student loss", torch.tensor([1.0, math.nan]), [0, 2])
+    ledger.add("teacher loss", torch.tensor([math.inf]), [0])
+    with pytest.raises(RunFailed, match=r"epoch 7: the student loss of bag c is not a number; lower"):
+        ledger.check(7)

@@ -1,0 +1,136 @@
+"""Encoders by name: `stain_texture`, two torchvision networks, and every name that timm knows.
+
+| name | what | weights |
+|---|---|---|
+| `stain_texture` | 100 descriptors, no network | none |
+| `torchvision:mobilenet_v2` | 1280 features, torchvision's key names | file, or torchvision's own |
+| `torchvision:squeezenet1_1` | 512 features, torchvision's key names | file, or torchvision's own |
+| a timm name (`resnet50.a1_in1k`) | `timm.create_model(name, num_classes=0)` | file, or timm's own |
+| `hf-hub:owner/model` | the same, handed to timm unchanged | file, or the hub's |
+
+A file's weights may expect another normalization than the name's default (ImageNet's for torchvision): then set
+`pixel_mean` and `pixel_std`, e.g. 0.5 three times for networks converted from TensorFlow. No encoder ever runs on
+random weights.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float32
+
+from wsi_kd.core.errors import BadInput, unknown_name
+from wsi_kd.core.files import content_hash
+from wsi_kd.core.shapes import TileBatch
+from wsi_kd.features.stain_texture import FEATURE_NAMES, STAIN_TEXTURE_VERSION, stain_texture
+
+STAIN_TEXTURE = "stain_texture"
+TORCHVISION_NAMES = ("torchvision:mobilenet_v2", "torchvision:squeezenet1_1")
+SHOWN_NAMES = 5
+
+
+class Encoder(Protocol):
+    """A frozen function from tiles to features."""
+
+    name: str
+    feature_dim: int
+    input_px: int | None
+    """Edge that tiles are resized to; None: tiles are taken as they are."""
+    weights_hash: str
+    feature_names: tuple[str, ...]
+    """One name a feature, or none at all."""
+    settings: Mapping[str, Any]
+    """What beside name and weights shapes the features, as JSON values: a checkpoint compares it."""
+    encodes_in_threads: bool
+    """Whether it is best called from the reading threads: true where it does not share out its own work."""
+
+    def __call__(self, tiles: TileBatch) -> Float32[np.ndarray, "tiles features"]:
+        """Encode tiles, one row a tile."""
+        ...
+
+
+class StainTextureEncoder:
+    """The `Encoder` around `stain_texture`."""
+
+    name = STAIN_TEXTURE
+    feature_dim = len(FEATURE_NAMES)
+    input_px: int | None = None
+    weights_hash = content_hash({"stain_texture": STAIN_TEXTURE_VERSION, "features": list(FEATURE_NAMES)})
+    feature_names = FEATURE_NAMES
+    settings: Mapping[str, Any] = {}
+    encodes_in_threads = True
+
+    def __call__(self, tiles: TileBatch) -> Float32[np.ndarray, "tiles features"]:
+        """Describe tiles, one row a tile."""
+        return stain_texture(tiles)
+
+
+def create_encoder(
+    name: str,
+    *,
+    weights: Path | None,
+    input_px: int | None,
+    pixel_mean: tuple[float, float, float] | None,
+    pixel_std: tuple[float, float, float] | None,
+    precision: str,
+    device: str,
+) -> Encoder:
+    """Build an encoder; see the table above for names.
+
+    Args:
+        name: which encoder.
+        weights: local weight file; None: the library's own weights, downloaded once.
+        input_px: edge that tiles are resized to; None: what the encoder asks for.
+        pixel_mean: subtracted from pixels in 0-1; None: what the encoder asks for.
+        pixel_std: divides pixels in 0-1; None: what the encoder asks for.
+        precision: auto, float32 or bfloat16; auto is bfloat16 on a GPU and float32 on a CPU.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        BadInput: an unknown name, weights that do not fit or cannot be had, settings the encoder cannot use.
+    """
+    if name == STAIN_TEXTURE:
+        _refuse_network_settings(
+            weights=weights, input_px=input_px, pixel_mean=pixel_mean, pixel_std=pixel_std
+        )
+        return StainTextureEncoder()
+    _check_name(name)
+    from wsi_kd.features.network import create_network_encoder
+
+    return create_network_encoder(
+        name,
+        weights=weights,
+        input_px=input_px,
+        pixel_mean=pixel_mean,
+        pixel_std=pixel_std,
+        precision=precision,
+        device=device,
+    )
+
+
+def _refuse_network_settings(**given: object) -> None:
+    unusable = [f"embed.{key}" for key, value in given.items() if value is not None]
+    if unusable:
+        raise BadInput(
+            f"encoder '{STAIN_TEXTURE}' is no network and takes no {', '.join(unusable)}; remove it"
+        )
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name nobody knows; names with a source (`hf-hub:...`) are the hub's to judge."""
+    own = (STAIN_TEXTURE, *TORCHVISION_NAMES)
+    if name in TORCHVISION_NAMES:
+        return
+    if name.startswith("torchvision:") or get_close_matches(name, own, n=1, cutoff=0.8):
+        raise unknown_name("encoder", name, own)
+    if ":" in name:
+        return
+    from wsi_kd.features.network import timm_names
+
+    known = timm_names()
+    if name.split(".")[0] not in known:
+        raise unknown_name(
+            "encoder", name, {*own, *get_close_matches(name, known, n=SHOWN_NAMES, cutoff=0.5)}
+        )

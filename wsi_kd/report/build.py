@@ -1,0 +1,49 @@
+"""The order of the page."""
+
+from wsi_kd.report.cohort import cohort_section, status_section
+from wsi_kd.report.gallery import gallery_section
+from wsi_kd.report.page import Page
+from wsi_kd.report.performance import confusion_section, fold_section, instance_section, performance_section
+from wsi_kd.report.provenance import provenance_section
+from wsi_kd.report.record import RECIPE_NAMES, RunRecord
+from wsi_kd.report.scores import roc_section, score_section, training_section
+
+
+def build_page(record: RunRecord) -> Page:
+    """Build every section of a run's report."""
+    metrics = record.metrics
+    return Page(
+        title=record.title,
+        research_only=metrics["research_only"],
+        facts=_facts(record),
+        sections=(
+            performance_section(metrics),
+            instance_section(metrics),
+            roc_section(record),
+            confusion_section(metrics),
+            score_section(record),
+            gallery_section(record.cards),
+            cohort_section(metrics),
+            status_section(record.statuses),
+            fold_section(metrics),
+            training_section(record.models),
+            provenance_section(record),
+        ),
+    )
+
+
+def _facts(record: RunRecord) -> tuple[tuple[str, str], ...]:
+    metrics = record.metrics
+    cohort = metrics["cohort"]
+    per_class = ", ".join(f"{name} {count:,}" for name, count in cohort["slides_per_class"].items())
+    recipes = ", ".join(RECIPE_NAMES.get(recipe, recipe) for recipe in metrics["recipes"])
+    return (
+        ("Slides", f"{cohort['slides']:,}"),
+        ("Used", f"{cohort['flow'].get('ok', 0):,}"),
+        ("Cases", f"{cohort['cases']:,}"),
+        ("Slides per class", per_class),
+        ("Tiles", f"{cohort['tiles']:,}"),
+        ("Folds", str(len({part["fold"] for part in cohort["folds"]}))),
+        ("Seeds", str(len({model.seed for model in record.models}))),
+        ("Recipes", recipes),
+    )

@@ -1,0 +1,242 @@
+"""Step infer: slides -> predictions in one command, by the workflow's functions and so with its numbers."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from wsi_kd.bags.manifest import SlideRow
+from wsi_kd.core.errors import BadInput, RunFailed, SlideProblem
+from wsi_kd.core.files import file_hash, sidecar
+from wsi_kd.core.provenance import stamp
+from wsi_kd.core.records import SlideStatus, StatusRow
+from wsi_kd.core.shapes import Pixels
+from wsi_kd.features.encoders import Encoder, create_encoder
+from wsi_kd.features.store import FeatureFile
+from wsi_kd.inference.export import (
+    SlideOutcome,
+    without_paths,
+    write_prediction_json,
+    write_tiles_geojson,
+)
+from wsi_kd.inference.predict import SlidePrediction
+from wsi_kd.inference.slide import predict_slide
+from wsi_kd.inference.tables import TileTable, tile_table, write_tiles_csv
+from wsi_kd.report.heatmap import draw_heatmap
+from wsi_kd.settings.all import Settings, parse_settings
+from wsi_kd.slides.pyramid import Thumbnail, read_thumbnail
+from wsi_kd.slides.reader import open_slide
+from wsi_kd.steps.embed import embed_slide
+from wsi_kd.steps.mask import mask_slide
+from wsi_kd.steps.status import failure, status_row, write_status
+from wsi_kd.steps.tile import tile_slide
+from wsi_kd.training.checkpoint import LoadedModel, load_model
+from wsi_kd.training.device import choose_device
+
+STEP = "infer"
+HEATMAP_PX = 1200
+"""Longer edge of the slide below a heatmap, in pixels, at most."""
+
+PREDICTION = "prediction.json"
+TILES_CSV, TILES_GEOJSON, HEATMAP = "tiles.csv", "tiles.geojson", "heatmap.png"
+
+
+class Inference(NamedTuple):
+    """What is loaded once and serves every slide."""
+
+    loaded: LoadedModel
+    encoder: Encoder
+    settings: Settings
+    device: torch.device
+
+
+class ScoredSlide(NamedTuple):
+    """One slide with its features, scores and thumbnail."""
+
+    features: FeatureFile
+    prediction: SlidePrediction
+    thumbnail: Thumbnail
+
+
+def run_infer(
+    rows: Sequence[SlideRow],
+    *,
+    model_dir: Path,
+    out_dir: Path,
+    device: str = "auto",
+    weights: Path | None = None,
+    on_slide: Callable[[StatusRow], None] = lambda _: None,
+) -> list[StatusRow]:
+    """Predict slides with a trained model; encoder, tiling and thresholds come from its checkpoint.
+
+    Every slide ends with a `prediction.json` that holds its status; those that were scored also get
+    `tiles.csv`, `tiles.geojson` and `heatmap.png`. One slide is written to `out_dir` itself, several to
+    `out_dir/<slide_id>/` with a table `status.csv`.
+
+    Args:
+        rows: slides; a label is not needed.
+        model_dir: folder with model.safetensors and model.json.
+        out_dir: where to write.
+        device: auto, cpu, cuda or cuda:N, for encoder and model.
+        weights: the encoder's weight file, where it lies elsewhere than at training; another file is refused.
+        on_slide: called with each slide's status as soon as it is written.
+
+    Raises:
+        BadInput: a model that cannot be loaded, or an encoder other than the model's.
+        RunFailed: a file could not be written.
+    """
+    inference = load_inference(model_dir, device=device, weights=weights)
+    statuses = []
+    for row in rows:
+        folder = out_dir if len(rows) == 1 else out_dir / row.slide_id
+        statuses.append(infer_slide(row, inference, folder=folder))
+        on_slide(statuses[-1])
+    if len(rows) != 1:
+        made_with = without_paths(inference.loaded.header["sections"])
+        write_status(out_dir / "status.csv", statuses, stamp("status", made_with))
+    return statuses
+
+
+def load_inference(model_dir: Path, *, device: str, weights: Path | None) -> Inference:
+    """Load a checkpoint and build the encoder that it was trained on.
+
+    Raises:
+        BadInput: a damaged checkpoint, an unknown encoder, or weights that are not those of the training.
+    """
+    loaded = load_model(model_dir)
+    place = choose_device(device)
+    settings = _settings(loaded, device=str(place), weights=weights, where=model_dir / "model.json")
+    embed = settings.embed
+    encoder = create_encoder(
+        embed.encoder,
+        weights=embed.weights,
+        input_px=embed.input_px,
+        pixel_mean=embed.pixel_mean,
+        pixel_std=embed.pixel_std,
+        precision=embed.precision,
+        device=embed.device,
+    )
+    _check_encoder(encoder, loaded, where=str(embed.weights or embed.encoder))
+    loaded.model.to(place)
+    return Inference(loaded, encoder, settings, place)
+
+
+def infer_slide(row: SlideRow, inference: Inference, *, folder: Path) -> StatusRow:
+    """Take one slide from file to prediction, written to `folder`; a failed slide gets its status there."""
+    started = time.perf_counter()
+    _clear(folder)
+    tissue = mask_slide(row, inference.settings)
+    tiles = tile_slide(tissue, row, inference.settings)
+    features = embed_slide(tiles, row, inference.encoder, inference.settings)
+    scored: ScoredSlide | None = None
+    if features.header["status"] == SlideStatus.OK:
+        try:
+            scored = _score(row, features, inference)
+        except SlideProblem as problem:
+            features.header.update(failure(problem.status, problem.reason, step=STEP))
+    features.header["reason"] = features.header["reason"].replace(str(row.path), row.path.name)
+    files = {} if scored is None else _write_scores(scored, inference, folder=folder)
+    count = 0 if scored is None else len(features.coords)
+    status = status_row(features.header, step=STEP, tiles=count, seconds=time.perf_counter() - started)
+    write_prediction_json(
+        folder / PREDICTION,
+        SlideOutcome(
+            slide_id=row.slide_id,
+            status=status.status,
+            reason=status.reason,
+            tiles=count,
+            prediction=None if scored is None else scored.prediction,
+        ),
+        slide_header=features.header,
+        model_header=inference.loaded.header,
+        files=files,
+    )
+    return status
+
+
+def _check_encoder(encoder: Encoder, loaded: LoadedModel, *, where: str) -> None:
+    found = {
+        "weights_hash": encoder.weights_hash,
+        "feature_dim": encoder.feature_dim,
+        "encoder_settings": dict(encoder.settings),
+    }
+    for key, value in found.items():
+        if value != loaded.header[key]:
+            raise BadInput(
+                f"{where}: the encoder's {key} is {value}, the model was trained on {loaded.header[key]}; "
+                "give the encoder weights of the training with --weights"
+            )
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a former run left: no old score may stand beside a new answer."""
+    try:
+        for name in (PREDICTION, TILES_CSV, sidecar(Path(TILES_CSV)).name, TILES_GEOJSON, HEATMAP):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise RunFailed(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
+
+
+def _settings(loaded: LoadedModel, *, device: str, weights: Path | None, where: Path) -> Settings:
+    sections = {name: dict(section) for name, section in loaded.header["sections"].items()}
+    sections["embed"]["device"] = device
+    if weights is not None:
+        sections["embed"]["weights"] = str(weights)
+    edited = sections["mask"].get("edited_dir")
+    if edited is not None and not Path(edited).is_dir():
+        sections["mask"]["edited_dir"] = None  # hand-drawn masks of the training's machine
+    return parse_settings(sections, where=str(where))
+
+
+def _score(row: SlideRow, features: FeatureFile, inference: Inference) -> ScoredSlide:
+    prediction = predict_slide(inference.loaded, features, device=inference.device)
+    slide_mpp = float(features.header["slide_mpp"])
+    longest_px = max(features.header["bounds"][2:])
+    with open_slide(row.path, background=inference.settings.slides.background) as reader:
+        mpp = max(inference.settings.mask.mask_mpp, slide_mpp * longest_px / HEATMAP_PX)
+        thumbnail = read_thumbnail(reader, slide_mpp=slide_mpp, thumbnail_mpp=mpp)
+    return ScoredSlide(features, prediction, thumbnail)
+
+
+def _write_scores(
+    slide_id: str, scored: ScoredSlide, inference: Inference, *, folder: Path
+) -> dict[str, str]:
+    """Write the three files beside prediction.json and return the sha256 of each."""
+    header, model_header = scored.features.header, inference.loaded.header
+    slide_id = scored.features.slide_id
+    tiles = tile_table(
+        scored.prediction,
+        coords=scored.features.coords,
+        tile_level0_px=float(header["tile_level0_px"]),
+        tile_labels=scored.features.tile_labels,
+    )
+    described = {**stamp("tile_scores", without_paths(model_header["sections"])), "slide_id": slide_id}
+    write_tiles_csv(folder / TILES_CSV, tiles, header=described)
+    write_tiles_geojson(
+        folder / TILES_GEOJSON,
+        tiles,
+        slide_id=slide_id,
+        origin=(int(header["bounds"][0]), int(header["bounds"][1])),
+        classes=model_header["classes"],
+    )
+    _draw(folder / HEATMAP, tiles, scored.thumbnail, title=slide_id, slide_mpp=float(header["slide_mpp"]))
+    return {name: file_hash(folder / name) for name in (TILES_CSV, TILES_GEOJSON, HEATMAP)}
+
+
+def _draw(path: Path, tiles: TileTable, thumbnail: Thumbnail, *, title: str, slide_mpp: float) -> None:
+    student = tiles.student_probability
+    pixels: Pixels = thumbnail.pixels
+    draw_heatmap(
+        path,
+        pixels=pixels,
+        coords=tiles.coords,
+        scores=tiles.evidence if student is None else student,
+        tile_level0_px=tiles.tile_level0_px,
+        level0_px_per_px=thumbnail.level0_px_per_px,
+        origin=thumbnail.origin,
+        mapping="teacher evidence probability" if student is None else "student probability",
+        title=title,
+        slide_mpp=slide_mpp,
+    )

@@ -1,0 +1,52 @@
+"""Section `train` of the settings -> the plain values that recipes take: where the settings stop."""
+
+from wsi_kd.settings.models import TrainSettings
+from wsi_kd.training.plan import Architecture, Distillation, Mining, Optimization
+
+
+def plan_architecture(settings: TrainSettings) -> Architecture:
+    """Return the model's shape."""
+    return Architecture(
+        teacher=settings.teacher,
+        hidden_dim=settings.hidden_dim,
+        attention_dim=settings.attention_dim,
+        dropout=settings.dropout,
+        student_hidden_dim=settings.weno.student_hidden_dim,
+    )
+
+
+def plan_optimization(settings: TrainSettings, *, seed: int) -> Optimization:
+    """Return how a recipe steps."""
+    return Optimization(
+        epochs=settings.epochs,
+        patience=settings.patience,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        gradient_clip=settings.gradient_clip,
+        token_budget=settings.token_budget,
+        bags_per_step=settings.bags_per_step,
+        seed=seed,
+        precision=settings.precision,
+        device=settings.device,
+    )
+
+
+def plan_distillation(settings: TrainSettings) -> Distillation:
+    """Return how the student learns."""
+    weno = settings.weno
+    return Distillation(
+        schedule=weno.schedule,
+        pseudo_label=weno.pseudo_label,
+        negative_weight=weno.negative_weight,
+        student_weight=weno.student_weight,
+        warm_up_epochs=weno.warm_up_epochs,
+        instance_batch=weno.instance_batch,
+        student_pooling=settings.student_pooling,
+        top_k=settings.top_k,
+    )
+
+
+def plan_mining(settings: TrainSettings) -> Mining | None:
+    """Return how hard positives are mined; None where that is off."""
+    mining = settings.weno.mining
+    return Mining(**mining.model_dump(exclude={"enabled"})) if mining.enabled else None
