@@ -45,7 +45,7 @@ $(DEMO_COHORT): | $(INSTALLED)
 	$(BIN)/wsi-kd demo-cohort $(@D)
 
 demo: $(INSTALLED) $(DEMO_COHORT)
-	$(BIN)/snakemake --cores $(CORES) --configfile configs/demo.yaml
+	$(BIN)/snakemake --cores $(CORES) --configfile configs/demo.yaml --quiet host reason
 	@$(BIN)/wsi-kd summary --config configs/demo.yaml
 
 test: $(TESTABLE)

@@ -1,7 +1,8 @@
-"""Turn the CRC nuclei mosaics into a cohort of slides, so that the whole workflow runs on real tissue with tile truth.
+"""Turn the CRC nuclei mosaics into a cohort of slides: the whole workflow on real tissue with tile truth.
 
-Each of the 60 patients becomes one tiled pyramidal TIFF (lossless, 0.55 um/px); every 27 x 27 px nucleus is one tile. The
-truth of a nucleus travels as an annotation, the occupied cells of the mosaic as a mask edited by hand: the ordinary roads.
+Each of the 60 patients becomes one tiled pyramidal TIFF (lossless, 0.55 um/px); every 27 x 27 px nucleus is
+one tile. The truth of a nucleus travels as an annotation, the occupied cells of the mosaic as a mask edited
+by hand: the ordinary roads.
 Source of the images: CRCHistoPhenotypes (Sirinukunwattana et al., IEEE TMI 2016), for research.
 
     python benchmarks/crc_nuclei.py --data ../shared/data --out results/crc-cohort
@@ -57,7 +58,9 @@ def write_cohort(data: Path, out: Path) -> Path:
         for patient, nuclei in sorted(patients.items()):
             slide_id = f"patient_{patient:03d}"
             pixels = np.asarray(Image.open(io.BytesIO(archive.read(f"{slide_id}.png"))).convert("RGB"))
-            write_pyramid(out / "slides" / f"{slide_id}.tiff", pixels, mpp=SLIDE_MPP, levels=2, compression="deflate")
+            write_pyramid(
+                out / "slides" / f"{slide_id}.tiff", pixels, mpp=SLIDE_MPP, levels=2, compression="deflate"
+            )
             publish_json(out / "masks" / f"{slide_id}.geojson", cell_features(nuclei, "Tissue"))
             cancerous = [nucleus for nucleus in nuclei if nucleus.cancerous]
             publish_json(out / "annotations" / f"{slide_id}.geojson", cell_features(cancerous, "Tumor"))
@@ -86,8 +89,12 @@ def _square(nucleus: Nucleus, name: str) -> dict[str, Any]:
 
 def main() -> None:
     """Write the cohort named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds patches/crchisto_main_mosaics.zip")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder that holds patches/crchisto_main_mosaics.zip"
+    )
     parser.add_argument("--out", type=Path, default=Path("results/crc-cohort"))
     arguments = parser.parse_args()
     print(write_cohort(arguments.data, arguments.out))

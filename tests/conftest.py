@@ -9,7 +9,18 @@ from jaxtyping import install_import_hook
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-CHECKED = ["slides", "tissue", "tiling", "features", "bags", "mil", "kd", "training", "inference", "evaluation"]
+CHECKED = [
+    "slides",
+    "tissue",
+    "tiling",
+    "features",
+    "bags",
+    "mil",
+    "kd",
+    "training",
+    "inference",
+    "evaluation",
+]
 install_import_hook([f"wsi_kd.{name}" for name in CHECKED], "beartype.beartype")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,7 +29,7 @@ SHARED = ROOT.parent / "shared"
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real slides beside the checkout; tests that need it are skipped, loudly, where it is absent."""
+    """The folder of real slides beside the checkout; tests that need it are skipped where it is absent."""
     folder = SHARED / "data"
     if not folder.is_dir():
         pytest.skip(f"real test data not found at {folder}")

@@ -10,21 +10,36 @@ import pytest
 
 from wsi_kd.core import files
 from wsi_kd.core.errors import BadInput, RunFailed
-from wsi_kd.core.files import content_hash, publish, publish_json, publish_table, publish_text, read_json, read_table
+from wsi_kd.core.files import (
+    content_hash,
+    publish,
+    publish_json,
+    publish_table,
+    publish_text,
+    read_json,
+    read_table,
+)
+
+
+def _write_half_then_fail(target):
+    with publish(target) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
 
 
 def test_publish_replaces_only_on_a_clean_exit(tmp_path):
     target = tmp_path / "sub" / "a.txt"
     publish_text(target, "old")
-    with pytest.raises(ZeroDivisionError), publish(target) as temporary:
-        temporary.write_text("half")
-        _ = 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        _write_half_then_fail(target)
     assert target.read_text() == "old"
     assert sorted(path.name for path in target.parent.iterdir()) == ["a.txt"]
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "open"])
-@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "no space left"), (errno.EACCES, "cannot be written")])
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "no space left"), (errno.EACCES, "cannot be written")]
+)
 def test_every_failing_system_call_keeps_the_former_file(tmp_path, monkeypatch, call, number, words):
     target = tmp_path / "a.txt"
     publish_text(target, "old")
@@ -43,7 +58,8 @@ def test_every_failing_system_call_keeps_the_former_file(tmp_path, monkeypatch, 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     script = (
         "import resource, signal, sys; from pathlib import Path; from wsi_kd.core.files import publish_text;"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
         f"publish_text(Path({str(tmp_path / 'big.txt')!r}), 'x' * 100000)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

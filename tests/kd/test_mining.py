@@ -1,6 +1,7 @@
 """Hard positive mining: what is hidden, what may never be, and the released code's kept indices."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -59,7 +60,9 @@ def test_the_drop_probability_is_met_and_repeats_with_the_seed():
     assert again == kept(logits, offsets, labels, drop_probability=0.3)
 
 
-@pytest.mark.parametrize("rule", [{}, {"symmetric": True}, {"max_drop_fraction": 0.9}, {"drop_probability": 0.9}])
+@pytest.mark.parametrize(
+    "rule", [{}, {"symmetric": True}, {"max_drop_fraction": 0.9}, {"drop_probability": 0.9}]
+)
 def test_every_bag_keeps_its_share(rule):
     sizes = torch.tensor([1, 2, 3, 50, 400])
     offsets = [0, *sizes.cumsum(0).tolist()]
@@ -67,7 +70,7 @@ def test_every_bag_keeps_its_share(rule):
     for seed in range(5):
         logits = torch.randn(456, generator=torch.Generator().manual_seed(seed)) + 2.0
         chosen = torch.tensor(kept(logits, offsets, [1, 1, 1, 1, 1], **rule))
-        for start, end in zip(offsets, offsets[1:], strict=False):
+        for start, end in pairwise(offsets):
             count = int(((chosen >= start) & (chosen < end)).sum())
             assert count >= max(1, math.ceil((1.0 - share) * (end - start) - 1e-9))
 
@@ -75,8 +78,9 @@ def test_every_bag_keeps_its_share(rule):
 @pytest.mark.shared_data
 @pytest.mark.parametrize(("rule", "threshold"), [("thr50", 0.50), ("thr02", 0.02)])
 def test_keeps_the_indices_of_the_released_rule(shared_reference, rule, threshold):
-    numbers = np.load(shared_reference / "weno_attention_single_steps.npz", allow_pickle=False)
+    with np.load(shared_reference / "weno_attention_single_steps.npz", allow_pickle=False) as numbers:
+        read = {key: numbers[key] for key in numbers.files if key.startswith("hpm.")}
     for bag in (0, 2, 5):
-        probability = torch.from_numpy(numbers[f"hpm.bag{bag}.student_prob"])
-        expected = sorted(numbers[f"hpm.bag{bag}.{rule}.kept"].tolist())
+        probability = torch.from_numpy(read[f"hpm.bag{bag}.student_prob"])
+        expected = sorted(read[f"hpm.bag{bag}.{rule}.kept"].tolist())
         assert kept(probability.logit(), [0, len(probability)], [1], threshold=threshold) == expected

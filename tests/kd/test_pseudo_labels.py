@@ -76,8 +76,8 @@ def test_labels_carry_no_gradient():
 
 @pytest.mark.shared_data
 def test_equals_the_released_global_normalization(shared_reference):
-    numbers = np.load(shared_reference / "weno_attention_single_steps.npz", allow_pickle=False)
-    read = {key: torch.from_numpy(numbers[key]) for key in numbers.files}
+    with np.load(shared_reference / "weno_attention_single_steps.npz", allow_pickle=False) as numbers:
+        read = {key: torch.from_numpy(numbers[key]) for key in numbers.files}
     given = AttentionRange(read["pseudo.min"], read["pseudo.max"])
     rows = read["student.batch_rows"]
     bag_of_row = torch.repeat_interleave(torch.arange(6), read["offsets"].diff())[rows]

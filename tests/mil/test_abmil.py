@@ -47,8 +47,8 @@ def test_mask_leaves_logits_of_hidden_instances_and_changes_the_bag():
 @pytest.mark.shared_data
 @pytest.mark.parametrize(("name", "kind"), [("abmil", Abmil), ("gated", GatedAbmil)])
 def test_equals_torchmil(shared_reference, name, kind):
-    numbers = np.load(shared_reference / "mil_abmil_torchmil.npz", allow_pickle=False)
-    read = {key: torch.from_numpy(numbers[key]) for key in numbers.files}
+    with np.load(shared_reference / "mil_abmil_torchmil.npz", allow_pickle=False) as numbers:
+        read = {key: torch.from_numpy(numbers[key]) for key in numbers.files}
     teacher = kind(hidden_dim=16, attention_dim=8, classes=1).double()
     weights = {
         "attention_tanh.weight": read[f"{name}.w.pool.fc1.module.weight"],
@@ -80,8 +80,8 @@ def test_equals_torchmil(shared_reference, name, kind):
 
 @pytest.mark.shared_data
 def test_equals_the_released_attention_head_of_weno(shared_reference):
-    numbers = np.load(shared_reference / "weno_attention_single_steps.npz", allow_pickle=False)
-    read = {key: torch.from_numpy(numbers[key]) for key in numbers.files}
+    with np.load(shared_reference / "weno_attention_single_steps.npz", allow_pickle=False) as numbers:
+        read = {key: torch.from_numpy(numbers[key]) for key in numbers.files}
     names = {
         "attention_tanh": "attention.0",
         "attention_head": "attention.2",

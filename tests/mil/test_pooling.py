@@ -1,5 +1,7 @@
 """Pooling over packed bags: hand-worked values, the loop over bags, gradients, bits."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -23,7 +25,7 @@ def ragged():
 
 
 def spans(offsets):
-    return [slice(start, end) for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [slice(start, end) for start, end in pairwise(offsets)]
 
 
 def test_softmax_of_hand_worked_bags():
@@ -39,7 +41,9 @@ def test_packed_bags_equal_a_loop_over_bags(ragged):
     torch.testing.assert_close(attention, looped, atol=1e-6, rtol=1e-6)
     pooled = torch.stack([logits[span].softmax(0) @ values[span] for span in spans(offsets)])
     torch.testing.assert_close(attention_pool(logits, values, offsets), pooled, atol=1e-6, rtol=1e-5)
-    means = torch.stack([logits[span].topk(min(5, len(logits[span]))).values.mean() for span in spans(offsets)])
+    means = torch.stack(
+        [logits[span].topk(min(5, len(logits[span]))).values.mean() for span in spans(offsets)]
+    )
     torch.testing.assert_close(segment_top_k_mean(logits, offsets, top_k=5), means, atol=1e-6, rtol=1e-6)
     largest = torch.stack([values[span].max(0).values for span in spans(offsets)])
     assert torch.equal(segment_max(values, offsets), largest)
@@ -68,9 +72,13 @@ def test_hidden_instances_get_no_attention_and_count_as_removed(ragged):
     keep[offsets[:-1]] = True
     attention = segment_softmax(logits, offsets, keep)
     assert (attention[~keep] == 0).all()
-    kept_offsets = torch.cat([torch.zeros(1, dtype=torch.int64), segment_sum(keep.float(), offsets).cumsum(0).long()])
+    kept_offsets = torch.cat(
+        [torch.zeros(1, dtype=torch.int64), segment_sum(keep.float(), offsets).cumsum(0).long()]
+    )
     removed = attention_pool(logits[keep], values[keep], kept_offsets)
-    torch.testing.assert_close(attention_pool(logits, values, offsets, keep=keep), removed, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        attention_pool(logits, values, offsets, keep=keep), removed, atol=1e-6, rtol=1e-5
+    )
 
 
 def test_a_bag_that_keeps_nothing_is_refused():

@@ -59,7 +59,10 @@ def test_objective_is_ten_over_power_and_can_be_switched_off():
     ("properties", "told"),
     [
         ({}, "no resolution in its metadata"),
-        ({"openslide.mpp-x": "352.77", "openslide.mpp-y": "352.77"}, r"'352\.77' \(352\.8 um/px\) is outside"),
+        (
+            {"openslide.mpp-x": "352.77", "openslide.mpp-y": "352.77"},
+            r"'352\.77' \(352\.8 um/px\) is outside",
+        ),
         ({"openslide.mpp-x": "28.969", "openslide.mpp-y": "28.968"}, r"'28\.969'/'28\.968'"),
         ({"openslide.mpp-x": "nan"}, "'nan' is no positive number"),
         ({"openslide.mpp-x": "inf"}, "'inf' is no positive number"),

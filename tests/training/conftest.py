@@ -13,8 +13,10 @@ DIM = 64
 
 
 def gaussian_bags(seed, *, bags=200, instances=100, witness_rate=0.10, easy=4.0, hard=2.5):
-    """Negatives: four unit-variance clusters of norm 2. Witnesses of positive bags (the first half of all bags) are
-    shifted, half by `easy` along one axis, half by `hard` along another."""
+    """Negatives: four unit-variance clusters of norm 2. Positive bags come first.
+
+    Their witnesses are shifted, half by `easy` along one axis, half by `hard` along another.
+    """
     axes, _ = np.linalg.qr(np.random.default_rng(12345).standard_normal((DIM, DIM)))
     rng = np.random.default_rng(seed)
     features = np.empty((bags, instances, DIM), np.float32)
@@ -98,7 +100,9 @@ def make_bags():
 @pytest.fixture(scope="session")
 def small_parts():
     """16 training and 12 validation bags of 20 instances."""
-    return tuple(gaussian_bags(seed, bags=bags, instances=20, witness_rate=0.3) for seed, bags in ((1, 16), (2, 12)))
+    return tuple(
+        gaussian_bags(seed, bags=bags, instances=20, witness_rate=0.3) for seed, bags in ((1, 16), (2, 12))
+    )
 
 
 @pytest.fixture

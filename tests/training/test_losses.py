@@ -41,7 +41,9 @@ def test_a_confidently_wrong_instance_keeps_its_gradient(logit):
 
 
 def test_gradient_of_the_student_loss():
-    logits = torch.randn(6, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    logits = torch.randn(
+        6, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True
+    )
     soft = torch.linspace(0, 1, 6, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda s: student_losses(s, soft, negative_weight=0.2), logits)
 
@@ -49,17 +51,21 @@ def test_gradient_of_the_student_loss():
 @pytest.mark.shared_data
 def test_equals_the_released_losses_up_to_their_epsilon(shared_reference):
     """The released code adds 1e-5 inside every log; put back in, its numbers come out exactly."""
-    numbers = np.load(shared_reference / "weno_attention_single_steps.npz", allow_pickle=False)
-    read = {key: torch.from_numpy(numbers[key]) for key in numbers.files}
+    with np.load(shared_reference / "weno_attention_single_steps.npz", allow_pickle=False) as numbers:
+        read = {key: torch.from_numpy(numbers[key]) for key in numbers.files}
+    weight, soft = 0.1, read["pseudo.batch_label"]
     logits = read["student.logits"][:, 1] - read["student.logits"][:, 0]
-    soft, weight = read["pseudo.batch_label"], 0.1
+    p, rest = logits.sigmoid(), (-logits).sigmoid()
+    released = -(weight * (1 - soft) * (rest + 1e-5).log() + (1 - weight) * soft * (p + 1e-5).log())
+    torch.testing.assert_close(released.mean(), read["student.loss"], rtol=1e-9, atol=1e-12)
     ours = student_losses(logits, soft, negative_weight=weight)
-    p = logits.sigmoid()
-    with_epsilon = -(weight * (1 - soft) * (1 - p + 1e-5).log() + (1 - weight) * soft * (p + 1e-5).log())
-    torch.testing.assert_close(with_epsilon.mean(), read["student.loss"], rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(ours.mean(), read["student.loss"], rtol=0, atol=1e-4)
-    teacher = teacher_losses(read["teacher.bag_logits"], read["bag_label"])
-    torch.testing.assert_close(teacher, read["teacher.loss"], rtol=1e-4, atol=1e-4)
+    unsure = torch.minimum(p, rest) > 1e-2
+    assert unsure.sum() >= 10
+    torch.testing.assert_close(ours[unsure], released[unsure], rtol=0, atol=1e-3)
+    assert (ours >= released).all()
+    teachers = teacher_losses(read["teacher.bag_logits"], read["bag_label"])
+    with_epsilon = -((-teachers).exp() + 1e-5).log()
+    torch.testing.assert_close(with_epsilon, read["teacher.loss"], rtol=1e-9, atol=1e-12)
 
 
 def test_the_ledger_names_the_first_loss_that_is_not_finite():

@@ -84,10 +84,14 @@ def test_the_warm_up_trains_the_teacher_alone_and_is_never_selected(plans, small
 def test_without_student_weight_the_teacher_learns_as_if_alone(plans, small_parts, work_dir):
     still = plans.architecture._replace(dropout=0.0)
     first, second = (
-        distill(small_parts, plans, work_dir / label, architecture=still, student_weight=0.0, pseudo_label=label)
+        distill(
+            small_parts, plans, work_dir / label, architecture=still, student_weight=0.0, pseudo_label=label
+        )
         for label in ("evidence", "expmax")
     )
-    assert [row["val_teacher_loss"] for row in first.history] == [row["val_teacher_loss"] for row in second.history]
+    assert [row["val_teacher_loss"] for row in first.history] == [
+        row["val_teacher_loss"] for row in second.history
+    ]
     other = distill(small_parts, plans, work_dir / "c", architecture=still, student_weight=5.0)
     assert other.history[-1]["val_teacher_loss"] != first.history[-1]["val_teacher_loss"]
 
@@ -104,14 +108,19 @@ def test_scales_of_features_do_not_matter(plans, small_parts, tmp_path):
     factors = np.logspace(-3, 3, 64).astype(np.float32)
     scaled = [part._replace(features=part.features * factors + 7.0 * factors) for part in small_parts]
     plain = teach(small_parts, plans, tmp_path / "plain").history[-1]["val_teacher_loss"]
-    assert teach(scaled, plans, tmp_path / "scaled").history[-1]["val_teacher_loss"] == pytest.approx(plain, rel=1e-2)
+    assert teach(scaled, plans, tmp_path / "scaled").history[-1]["val_teacher_loss"] == pytest.approx(
+        plain, rel=1e-2
+    )
 
 
 def test_a_loss_that_is_not_finite_names_term_bag_and_epoch(plans, small_parts, work_dir):
-    huge = small_parts[0].features.copy()
-    huge[45] = 3e38  # finite, but its moments and products are not
-    with np.errstate(over="ignore"), pytest.raises(RunFailed, match=r"epoch 0: the .* of bag bag_\d+ is "):
-        teach((small_parts[0]._replace(features=huge), small_parts[1]), plans, work_dir)
+    with pytest.raises(RunFailed, match=r"epoch 0: the (teacher loss|gradient norm) of bag bag_\d+ is "):
+        teach(small_parts, plans, work_dir, learning_rate=1e30)
+    with pytest.raises(
+        RunFailed, match=r"epoch 0: the (teacher loss|student loss|gradient norm) of bag bag_\d+ is "
+    ):
+        distill(small_parts, plans, work_dir, optimization=plans.optimization._replace(learning_rate=1e30))
+    assert not (work_dir / "state.safetensors").exists()
 
 
 @pytest.mark.parametrize(
@@ -123,7 +132,9 @@ def test_a_loss_that_is_not_finite_names_term_bag_and_epoch(plans, small_parts, 
             r"validation part: bags without instances: bag_000",
         ),
         (
-            lambda bags: bags._replace(features=np.where(np.arange(240)[:, None] == 25, np.nan, bags.features)),
+            lambda bags: bags._replace(
+                features=np.where(np.arange(240)[:, None] == 25, np.nan, bags.features)
+            ),
             r"validation part: features that are not finite in: bag_001",
         ),
     ],
@@ -176,7 +187,7 @@ def test_the_papers_mining_ruins_the_teacher_and_the_guard_saves_it(plans, make_
 @pytest.mark.slow
 def test_student_finds_instances_that_attention_misses(plans, make_bags, tmp_path):
     """Three seeds of the two-type problem, witness rate 10 %: the bars are well below what is measured."""
-    optimization = plans.optimization._replace(epochs=20, token_budget=16_384, learning_rate=1e-3)
+    optimization = plans.optimization._replace(epochs=10, token_budget=16_384, learning_rate=1e-3)
     architecture = plans.architecture._replace(hidden_dim=128, attention_dim=64)
     found = []
     for seed in range(3):
@@ -198,7 +209,9 @@ def test_student_finds_instances_that_attention_misses(plans, make_bags, tmp_pat
             optimization=optimization._replace(seed=seed),
         )
         found.append((instance_aucs(alone.model, test), instance_aucs(both.model, test)))
-    abmil, weno = ({key: np.mean([pair[index][key] for pair in found]) for key in found[0][index]} for index in (0, 1))
+    abmil, weno = (
+        {key: np.mean([pair[index][key] for pair in found]) for key in found[0][index]} for index in (0, 1)
+    )
     assert abmil["bag"] >= 0.97
     assert weno["bag"] >= 0.97
     assert weno["student"] > abmil["attention"] + 0.1

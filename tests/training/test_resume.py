@@ -11,14 +11,14 @@ from wsi_kd.training.recipes.weno import train_weno
 from wsi_kd.training.state import STATE_NAME, remove_state
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
 def kill_after(epoch):
     def on_epoch(row):
         if row["epoch"] == epoch:
-            raise Killed
+            raise KilledError
 
     return on_epoch
 
@@ -51,7 +51,7 @@ def test_resumed_equals_unkilled_bit_for_bit(plans, small_parts, tmp_path, name,
         RECIPES[name](plans), *small_parts, architecture=plans.architecture, optimization=plans.optimization
     )
     unkilled = recipe(work_dir=tmp_path / "unkilled", on_epoch=lambda row: None)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         recipe(work_dir=tmp_path / "killed", on_epoch=kill_after(epoch))
     seen = []
     resumed = recipe(work_dir=tmp_path / "killed", on_epoch=lambda row: seen.append(row["epoch"]))

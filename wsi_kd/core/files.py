@@ -1,7 +1,7 @@
 """The one way a file is written: `publish`. A reader sees the old file or the whole new one, never a part.
 
-Temporary name in the same folder, fsync, os.replace, fsync of the folder. A killed process leaves at most a hidden
-`.tmp-*` file behind, which the next writer of the same name removes.
+Temporary name in the same folder, fsync, rename, fsync of the folder. A killed process leaves at most a
+hidden `.tmp-*` file behind, which the next writer of the same name removes.
 """
 
 import csv
@@ -32,7 +32,7 @@ def publish(path: Path) -> Iterator[Path]:
         _remove_leftovers(path)
         yield temporary
         _sync(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
         raise _as_run_failed(error, path) from error
@@ -54,7 +54,7 @@ def publish_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, *, remake: str) -> dict[str, Any]:
-    """Read a file written by `publish_json` and check its hash; `remake` is the command that makes it anew."""
+    """Read what `publish_json` wrote and check its hash; `remake` is the command that makes it anew."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -65,14 +65,16 @@ def read_json(path: Path, *, remake: str) -> dict[str, Any]:
         raise BadInput(f"{path}: not written by wsi-kd (no content_sha256); make it with: {remake}")
     expected = value.pop("content_sha256")
     if content_hash(value) != expected:
-        raise BadInput(f"{path}: changed or damaged since it was written (sha256 differs); make it anew with: {remake}")
+        raise BadInput(
+            f"{path}: changed or damaged since it was written (sha256 differs); make it anew with: {remake}"
+        )
     return value
 
 
 def publish_table(
     path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]], *, stamp: Mapping[str, Any]
 ) -> None:
-    """Write a CSV, then its sidecar `<name>.meta.json` with `stamp` and the CSV's sha256 (payload first, sidecar last)."""
+    """Write a CSV, then its sidecar `<name>.meta.json` with `stamp` and the CSV's sha256."""
     with publish(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(columns)
@@ -133,7 +135,13 @@ def _remove_leftovers(path: Path) -> None:
 
 def _as_run_failed(error: OSError, path: Path) -> RunFailed:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return RunFailed(f"{path}: no space left on the disk; nothing was half written; free space and run again")
+        return RunFailed(
+            f"{path}: no space left on the disk; nothing was half written; free space and run again"
+        )
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return RunFailed(f"{path}: the folder cannot be written ({error.strerror}); choose another output folder")
-    return RunFailed(f"{path}: could not be written ({error.strerror or error}); the former file, if any, is intact")
+        return RunFailed(
+            f"{path}: the folder cannot be written ({error.strerror}); choose another output folder"
+        )
+    return RunFailed(
+        f"{path}: could not be written ({error.strerror or error}); the former file, if any, is intact"
+    )

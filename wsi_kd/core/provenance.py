@@ -12,7 +12,16 @@ from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash
 
 SCHEMA_VERSION = 1
-RECORDED_PACKAGES = ("torch", "timm", "numpy", "scipy", "scikit-learn", "h5py", "openslide-python", "openslide-bin")
+RECORDED_PACKAGES = (
+    "torch",
+    "timm",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "h5py",
+    "openslide-python",
+    "openslide-bin",
+)
 RESEARCH_ONLY = "Research only: not a medical device, not for diagnosis."
 
 

@@ -17,7 +17,7 @@ class SlideStatus(StrEnum):
 
 
 class StatusRow(NamedTuple):
-    """One line of a status table (`slide_id,status,reason,step,tiles,tissue_mm2,slide_mpp,mpp_source,seconds`)."""
+    """One line of a status table; the fields are its columns."""
 
     slide_id: str
     status: SlideStatus

@@ -125,7 +125,7 @@ def _tumor(rng: np.random.Generator, *, pieces: tuple[shapely.Polygon, ...]) -> 
     tissue = shapely.union_all(pieces)
     for _ in range(ATTEMPTS):
         regions = int(rng.integers(1, 3))
-        wanted = rng.uniform(0.035, 0.13) * tissue.area / regions
+        wanted = rng.uniform(0.06, 0.14) * tissue.area / regions
         parts = []
         for _ in range(regions):
             home = pieces[int(rng.integers(0, len(pieces)))]

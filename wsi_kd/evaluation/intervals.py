@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Float64, Int
 CaseCounts: TypeAlias = Float64[np.ndarray, "cases resamples"]
 PerResample: TypeAlias = Float64[np.ndarray, "resamples"]
 
-MAX_GROUPS = 16_384
+MAX_GROUPS = 4096
 """More distinct scores than this are merged into that many groups of neighbors (for intervals only)."""
 
 MAX_REDRAWS = 1000

@@ -8,9 +8,9 @@
 | a timm name (`resnet50.a1_in1k`) | `timm.create_model(name, num_classes=0)` | file, or timm's own |
 | `hf-hub:owner/model` | the same, handed to timm unchanged | file, or the hub's |
 
-A file's weights may expect another normalization than the name's default (ImageNet's for torchvision): then set
-`pixel_mean` and `pixel_std`, e.g. 0.5 three times for networks converted from TensorFlow. No encoder ever runs on
-random weights.
+A file's weights may expect another normalization than the name's default (ImageNet's for torchvision): then
+set `pixel_mean` and `pixel_std`, e.g. 0.5 three times for networks converted from TensorFlow. No encoder runs
+on random weights.
 """
 
 from collections.abc import Mapping
@@ -130,7 +130,7 @@ def _check_name(name: str) -> None:
     from wsi_kd.features.network import timm_names
 
     known = timm_names()
-    if name.split(".")[0] not in known:
+    if name.split(".", 1)[0] not in known:
         raise unknown_name(
             "encoder", name, {*own, *get_close_matches(name, known, n=SHOWN_NAMES, cutoff=0.5)}
         )

@@ -22,6 +22,7 @@ Color = tuple[float, float, float]
 IMAGENET_MEAN: Color = (0.485, 0.456, 0.406)
 IMAGENET_STD: Color = (0.229, 0.224, 0.225)
 TORCHVISION_INPUT_PX = 224
+VECTOR_PER_TILE = 2  # axes of an output (tiles, features)
 
 
 class Architecture(NamedTuple):
@@ -36,7 +37,7 @@ class Architecture(NamedTuple):
 
 
 class PooledFeatures(nn.Module):
-    """The convolutional part of a torchvision network, averaged over the image; key names stay torchvision's."""
+    """The convolutional part of a torchvision network, averaged over the image; its key names stay."""
 
     def __init__(self, features: nn.Module) -> None:
         super().__init__()
@@ -67,15 +68,21 @@ class NetworkEncoder:
         device: torch.device,
     ) -> None:
         self.name = name
-        self.input_px = input_px
+        self.input_px: int | None = input_px
         self.weights_hash = weights_hash
-        self.settings = {"input_px": input_px, "pixel_mean": list(pixel_mean), "pixel_std": list(pixel_std)}
+        self.settings: Mapping[str, Any] = {
+            "input_px": input_px,
+            "pixel_mean": list(pixel_mean),
+            "pixel_std": list(pixel_std),
+        }
+        self._input_px = input_px
         self._dtype = dtype
         self._device = device
         self._mean = torch.tensor(pixel_mean, device=device).view(1, 3, 1, 1) * 255.0
         self._scale = 1.0 / (torch.tensor(pixel_std, device=device).view(1, 3, 1, 1) * 255.0)
         network = network.eval().requires_grad_(requires_grad=False)
-        self._network = network.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+        self._network = network.to(device, dtype)
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.feature_dim = self._probe()
 
     def __call__(self, tiles: TileBatch) -> Float32[np.ndarray, "tiles features"]:
@@ -90,7 +97,8 @@ class NetworkEncoder:
             return self._forward(self._resized(tiles)).float().cpu().numpy()
         except torch.OutOfMemoryError:
             raise RunFailed(
-                f"encoder '{self.name}': {len(tiles)} tiles do not fit the GPU's memory; lower embed.batch_size"
+                f"encoder '{self.name}': {len(tiles)} tiles do not fit the GPU's memory; "
+                "lower embed.batch_size"
             ) from None
 
     @torch.inference_mode()
@@ -102,26 +110,24 @@ class NetworkEncoder:
 
     def _resized(self, tiles: TileBatch) -> np.ndarray:
         edge = tiles.shape[1]
-        if tiles.shape[1:3] == (self.input_px, self.input_px):
+        size = (self._input_px, self._input_px)
+        if tiles.shape[1:3] == size:
             return np.ascontiguousarray(tiles)
-        how = cv2.INTER_AREA if self.input_px < edge else cv2.INTER_LINEAR
-        size = (self.input_px, self.input_px)
+        how = cv2.INTER_AREA if self._input_px < edge else cv2.INTER_LINEAR
         return np.stack([cv2.resize(np.ascontiguousarray(tile), size, interpolation=how) for tile in tiles])
 
     def _probe(self) -> int:
-        blank = np.zeros((1, self.input_px, self.input_px, 3), np.uint8)
+        blank = np.zeros((1, self._input_px, self._input_px, 3), np.uint8)
         try:
             shape = tuple(self._forward(blank).shape)
         except (AssertionError, RuntimeError, ValueError) as error:
             what = " ".join(str(error).split())[:150]
             raise BadInput(
-                f"encoder '{self.name}': does not take tiles of {self.input_px} px ({what}); "
+                f"encoder '{self.name}': does not take tiles of {self._input_px} px ({what}); "
                 "leave embed.input_px unset or give the size it asks for"
             ) from None
-        if len(shape) != 2:
-            raise BadInput(
-                f"encoder '{self.name}': gives {shape} a tile, expected one vector; choose a pooled network"
-            )
+        if len(shape) != VECTOR_PER_TILE:
+            raise BadInput(f"encoder '{self.name}': gives {shape} for one tile, expected one vector")
         return shape[1]
 
 
@@ -141,14 +147,14 @@ def create_network_encoder(
         BadInput: no weights to be had (never random ones), a file that does not fit, an unknown device.
     """
     place = choose_device(device)
+    given = None if weights is None else read_weights(weights)
     if name.startswith("torchvision:"):
         architecture = _torchvision_architecture(
             name.removeprefix("torchvision:"), pretrained=weights is None
         )
     else:
         architecture = _timm_architecture(name, pretrained=weights is None)
-    if weights is not None:
-        given = read_weights(weights)
+    if weights is not None and given is not None:
         load_weights(architecture.network, given, where=weights, classifier=architecture.classifier)
     return NetworkEncoder(
         name,
@@ -203,6 +209,6 @@ def _timm_architecture(name: str, *, pretrained: bool) -> Architecture:
 def _no_weights(name: str, reason: object) -> BadInput:
     what = " ".join(str(reason).split())[:200]
     return BadInput(
-        f"encoder '{name}': cannot be had with its weights ({what}); "
-        "give a local file as embed.weights, or run once with network access (and a hub login where it asks one)"
+        f"encoder '{name}': cannot be had with its weights ({what}); give a local file as embed.weights, "
+        "or run once with network access (and a hub login where one is asked)"
     )

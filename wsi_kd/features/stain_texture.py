@@ -1,11 +1,13 @@
-"""The embedded encoder: 100 descriptors of stain and texture for a tile, without weights, the same on every machine.
+"""The embedded encoder: 100 descriptors of stain and texture for a tile, without weights.
 
-Red, green, blue become optical density and are unmixed into hematoxylin, eosin and a residual (Ruifrok and Johnston
-2001, fixed stain vectors). Pixels are kept as whole 8-bit levels and filtered by box sums, which are exact, so that a
-tile and its flips and quarter turns give the same descriptors. Texture is measured on hematoxylin and divided by the
-tile's own mean, so that a slide stained twice as strongly looks alike; the absolute strength is in the first columns.
+Red, green, blue become optical density and are unmixed into hematoxylin, eosin and a residual (Ruifrok and
+Johnston 2001, fixed stain vectors). Pixels are kept as whole 8-bit levels and filtered by box sums, which are
+exact, so that a tile and its flips and quarter turns give the same descriptors. Texture is measured on
+hematoxylin and divided by the tile's own mean, so that a slide stained twice as strongly looks alike; the
+absolute strength is in the first columns.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
@@ -25,6 +27,7 @@ SMOOTHING_PX = (1, 3, 5, 9, 17)
 GRADIENT_PX = (1, 3, 9)
 PATTERN_RADII_PX = (1, 3)
 PATTERN_MIN_LEVELS = 3
+MAX_CHANGES = 2
 OPENING_PX = (3, 5, 9, 13, 17, 25)
 BLOB_MIN_RISE = 0.1
 BORDER = cv2.BORDER_REFLECT
@@ -104,10 +107,11 @@ def _histogram(levels: UInt8[np.ndarray, "height width"]) -> Float64[np.ndarray,
 
 
 def _moments(shares: Float64[np.ndarray, "256"]) -> tuple[float, float, float]:
-    """Mean, standard deviation and cube root of the third central moment, in 0-1: all three are bounded."""
+    """Mean, standard deviation and asymmetry (third central moment over variance), all within -1 and 1."""
     mean = float(shares @ _LEVELS)
     centered = _LEVELS - mean
-    return mean, float(np.sqrt(shares @ centered**2)), float(np.cbrt(shares @ centered**3))
+    variance = float(shares @ centered**2)
+    return mean, float(np.sqrt(variance)), float(shares @ centered**3) / (variance + 1 / 255.0**2)
 
 
 def _percentiles(shares: Float64[np.ndarray, "256"]) -> Float64[np.ndarray, "3"]:
@@ -145,7 +149,7 @@ def _smooth(levels: UInt8[np.ndarray, "height width"], px: int) -> Float32[np.nd
     if px == 1:
         return total
     for _ in range(2):
-        total = cv2.boxFilter(total, cv2.CV_32F, (px, px), normalize=False, borderType=BORDER)
+        total = np.asarray(cv2.boxFilter(total, cv2.CV_32F, (px, px), normalize=False, borderType=BORDER))
     return np.asarray(total * np.float32(1 / px**4))
 
 
@@ -161,28 +165,29 @@ def _gradients(image: Float32[np.ndarray, "height width"], unit: float) -> tuple
 
 
 def _spread(image: Float32[np.ndarray, "height width"], unit: float) -> tuple[float, float, float]:
-    mean = float(image.mean())
+    """Mean, standard deviation and asymmetry (third central moment over variance) in multiples of `unit`."""
+    mean = cv2.mean(image)[0]
     centered = image - np.float32(mean)
-    squares = centered * centered
-    deviation = np.sqrt(squares.mean())
-    third = float(np.vdot(squares, centered)) / image.size
-    return mean / unit, float(deviation) / unit, float(np.cbrt(third)) / unit
+    variance = float(np.vdot(centered, centered)) / image.size
+    third = float(np.vdot(centered * centered, centered)) / image.size
+    return mean / unit, float(np.sqrt(variance)) / unit, third / (variance + 1.0) / unit
 
 
 def _patterns(levels: UInt8[np.ndarray, "height width"], radius: int) -> Float64[np.ndarray, "10"]:
-    """Shares of the ten rotation-invariant uniform local binary patterns (Ojala et al. 2002, riu2, 8 neighbors).
+    """Shares of the ten rotation-invariant uniform local binary patterns (Ojala et al. 2002, riu2).
 
     A neighbor counts as brighter from `PATTERN_MIN_LEVELS` on, so that noise on glass is one flat pattern.
     """
-    smooth = levels if radius == 1 else cv2.boxFilter(levels, -1, (radius, radius), borderType=BORDER)
+    smooth = np.asarray(levels if radius == 1 else cv2.blur(levels, (radius, radius), borderType=BORDER))
     height, width = smooth.shape
-    framed = cv2.copyMakeBorder(smooth, radius, radius, radius, radius, BORDER)
-    raised = cv2.add(smooth, PATTERN_MIN_LEVELS - 1)
+    framed = np.asarray(cv2.copyMakeBorder(smooth, radius, radius, radius, radius, BORDER))
+    raised = np.minimum(smooth, 256 - PATTERN_MIN_LEVELS) + np.uint8(PATTERN_MIN_LEVELS - 1)
     code = np.zeros(smooth.shape, np.uint8)
-    for bit, (down, right) in enumerate(_NEIGHBORS):
+    for down, right in _NEIGHBORS:
         top, left = radius * (1 + down), radius * (1 + right)
-        brighter = cv2.compare(framed[top : top + height, left : left + width], raised, cv2.CMP_GT)
-        code = cv2.bitwise_or(code, cv2.bitwise_and(brighter, 1 << bit))
+        brighter = framed[top : top + height, left : left + width] > raised
+        code += code
+        code |= brighter.view(np.uint8)
     return np.bincount(_PATTERN_OF_CODE, weights=_histogram(code), minlength=10)
 
 
@@ -191,28 +196,29 @@ def _blobs(rise: Float32[np.ndarray, "height width"], px: int, unit: float) -> t
 
     Density is the number of peaks a square of edge `4 px`, height their mean rise above the surround.
     """
-    _, deviation, skew = _spread(rise, unit)
+    mean, deviation, skew = _spread(rise, unit)
     window = np.ones((2 * px + 1, 2 * px + 1), np.uint8)
     top = cv2.dilate(rise, window, borderType=BORDER)
     peaks = rise[(rise == top) & (rise > BLOB_MIN_RISE * unit)]
     density = peaks.size * (4 * px) ** 2 / rise.size
     height = float(peaks.mean()) / unit if peaks.size else 0.0
-    return deviation, float(np.maximum(rise, 0).mean()) / unit, skew, density, height
+    risen = (cv2.norm(rise, cv2.NORM_L1) / rise.size + mean * unit) / 2  # mean of the positive part
+    return deviation, risen / unit, skew, density, height
 
 
 def _granulometry(levels: UInt8[np.ndarray, "height width"], unit: float) -> list[float]:
-    """Hematoxylin lost by openings of growing size (pattern spectrum): where most is lost is the nuclear size."""
-    kept = [cv2.mean(levels)[0]]
-    for px in OPENING_PX:
-        kept.append(cv2.mean(cv2.morphologyEx(levels, cv2.MORPH_OPEN, np.ones((px, px), np.uint8)))[0])
-    return [(before - after) / unit for before, after in zip(kept, kept[1:], strict=False)]
+    """Hematoxylin lost by openings of growing size (pattern spectrum): most is lost at the nuclear size."""
+    windows = [np.ones((px, px), np.uint8) for px in OPENING_PX]
+    opened = [cv2.morphologyEx(levels, cv2.MORPH_OPEN, window) for window in windows]
+    kept = [cv2.mean(image)[0] for image in (levels, *opened)]
+    return [(before - after) / unit for before, after in pairwise(kept)]
 
 
 def _pattern_classes() -> np.ndarray:
     """Map each 8-bit pattern to its number of set bits if uniform (at most two changes around), else to 9."""
     bits = (np.arange(256)[:, None] >> np.arange(8)) & 1
     changes = (bits != np.roll(bits, 1, axis=1)).sum(axis=1)
-    return np.where(changes <= 2, bits.sum(axis=1), 9)
+    return np.where(changes <= MAX_CHANGES, bits.sum(axis=1), 9)
 
 
 _OPTICAL_DENSITY = -np.log((np.arange(256, dtype=np.float64) + 1) / 256).astype(np.float32)

@@ -1,9 +1,10 @@
 """Tile and feature files: HDF5 that TRIDENT's and CLAM's readers also read, checked before HDF5 sees a byte.
 
-The file's first line, in HDF5's user block, is the header as JSON with its own hash (`content_sha256`) and the
-sha256 of all that follows (`body_sha256`): `read_header` reads that line alone, and damaged bytes never reach the
-HDF5 library, which can hang or return other numbers on them. Behind it: contiguous datasets (`coords`, `features`,
-...), TRIDENT's attributes on `coords`, the main keys as root attributes, the header again as text in `header`.
+The file's first line, in HDF5's user block, is the header as JSON with its own hash (`content_sha256`) and
+the sha256 of all that follows (`body_sha256`): `read_header` reads that line alone, and damaged bytes never
+reach the HDF5 library, which can hang or return other numbers on them. Behind it: contiguous datasets
+(`coords`, `features`, ...), TRIDENT's attributes on `coords`, the main keys as root attributes, the header
+again as text in `header`.
 """
 
 import hashlib
@@ -119,6 +120,14 @@ def require_finite(features: FeatureArray, *, where: Path, remake: str) -> None:
             f"{where}: features of {bad_rows.size} tile(s) are not finite (first: tile {bad_rows[0]}); "
             f"make it anew with: {remake}"
         )
+
+
+def array_hash(array: np.ndarray) -> str:
+    """Return the sha256 over an array's type, shape and values as hex."""
+    plain = np.ascontiguousarray(array)
+    digest = hashlib.sha256(f"{plain.dtype.str} {plain.shape}\n".encode())
+    digest.update(plain.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 @contextmanager

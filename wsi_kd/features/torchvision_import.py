@@ -1,8 +1,8 @@
 """The one place that imports timm and torchvision.
 
-timm needs torchvision, and torchvision's compiled operators do not load beside a CPU build of torch: its import then
-fails because `torchvision::nms` has no schema. Declaring the two missing schemas makes the import succeed; the
-operators themselves (non-maximum suppression of boxes) stay absent, and no encoder uses them.
+timm needs torchvision, and torchvision's compiled operators may not load beside a CPU build of torch: its
+import then fails because `torchvision::nms` has no schema. Declaring the two missing schemas makes the import
+succeed; the operators themselves (non-maximum suppression of boxes) stay absent, and no encoder uses them.
 """
 
 import importlib
@@ -47,12 +47,12 @@ def import_torchvision() -> ModuleType:
 @cache
 def _declare_operators() -> torch.library.Library:
     """Declare the schemas; the cache keeps the library alive, which keeps the schemas declared."""
-    library = torch.library.Library("torchvision", "DEF")
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for name in MISSING_OPERATORS:
-        library.define(f"{name}{SCHEMA}")
+        library.define(f"{name}{SCHEMA}")  # type: ignore[no-untyped-call]
     return library
 
 
 def _no_import_warnings() -> warnings.catch_warnings:
-    """Silence what these packages say while loading (no image extension): no encoder reads files with them."""
+    """Silence what these packages say while loading (no image extension); no encoder reads files by them."""
     return warnings.catch_warnings(action="ignore")

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise BadInput(f"{path}: no such weight file; correct embed.weights")
     if path.suffix not in SUFFIXES:
         raise BadInput(f"{path}: unknown kind of weight file; expected one of {', '.join(SUFFIXES)}")
-    loaded = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pickle(path)
+    loaded = _load_safetensors(path) if path.suffix == ".safetensors" else load_pickle(path)
     for wrapper in WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
@@ -40,6 +41,27 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if strange:
         raise BadInput(f"{path}: '{strange[0]}' is not a tensor; expected a state dict of tensors alone")
     return {str(key).removeprefix("module."): value for key, value in loaded.items()}
+
+
+def load_pickle(path: Path) -> Any:
+    """Load a torch file that holds tensors alone, onto the CPU.
+
+    Raises:
+        BadInput: absent, damaged, or a pickle that would have to run code.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # pickle protocols above 2 load as well
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        why = "it would have to run code" if "global" in str(error).lower() else "it is no tensor file"
+        raise BadInput(
+            f"{path}: refused, {why}; where the file was made, save the plain state dict as .safetensors"
+        ) from None
+    except Exception as error:  # on damaged bytes: EOFError, RuntimeError, OSError, KeyError, ValueError...
+        what = " ".join(str(error).split())[:150]
+        raise BadInput(f"{path}: not a readable weight file ({what}); copy it again") from None
 
 
 def load_weights(
@@ -84,20 +106,6 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise BadInput(f"{path}: not a readable safetensors file ({error}); copy it again") from None
-
-
-def _load_pickle(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        unsafe = "GLOBAL" in str(error) or "unsupported" in str(error).lower()
-        why = "it would have to run code" if unsafe else "it is damaged"
-        raise BadInput(
-            f"{path}: refused, {why}; save the plain state dict as .safetensors or .pt where the file was made"
-        ) from None
-    except Exception as error:  # on damaged bytes: EOFError, RuntimeError, OSError, KeyError, ValueError...
-        what = " ".join(str(error).split())[:150]
-        raise BadInput(f"{path}: not a readable weight file ({what}); copy it again") from None
 
 
 def _first(keys: list[str]) -> str:

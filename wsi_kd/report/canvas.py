@@ -58,7 +58,7 @@ def scale_bar(um_per_px: float, *, width_px: int) -> ScaleBar:
 
 
 def margins(shape: tuple[int, ...]) -> Margins:
-    """Return the margins of an image (height, width, ...), whose corner is at row title_px, column side_px."""
+    """Return the margins of an image (height, width, ...); its corner is at (title_px, side_px)."""
     scale = max(1.0, max(shape[:2]) / TEXT_EDGE_PX)
     title, footer, side, bar = (round(px * scale) for px in (TITLE_PX, FOOTER_PX, SIDE_PX, BAR_PX))
     return Margins(title, footer, side, bar, dpi=DPI * scale)

@@ -170,7 +170,8 @@ def render_slide(pixels: Pixels, *, title: str, um_per_px: float, outline: Mask 
 
 
 def _enlargement(pixels: Pixels) -> int:
-    return max(1, math.ceil(SMALLEST_EDGE_PX / max(pixels.shape[:2])))
+    longer_px = int(max(pixels.shape[:2]))
+    return max(1, math.ceil(SMALLEST_EDGE_PX / longer_px))
 
 
 def _enlarge(image: np.ndarray, factor: int) -> np.ndarray:

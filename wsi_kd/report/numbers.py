@@ -6,6 +6,7 @@ from typing import Any
 from wsi_kd.report.page import Cell
 
 UNDEFINED = "n/a"
+TO = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}"
 
 
 def count_cell(value: int) -> Cell:
@@ -34,11 +35,11 @@ def metric_cell(metric: Mapping[str, Any]) -> Cell:
 def interval_cell(pooled: Mapping[str, Any]) -> Cell:
     """Show a `PooledMetric` of metrics.json: the estimate, below it the interval or why there is none.
 
-    >>> interval_cell({"estimate": 0.93, "low": 0.87, "high": 0.97, "reason": ""})
-    Cell(text='0.930', note='0.870 to 0.970', number=0.93)
+    >>> interval_cell({"estimate": 0.93, "low": 0.87, "high": 0.97, "reason": ""}).note.replace(TO, " to ")
+    '0.870 to 0.970'
     """
     low, high = pooled["low"], pooled["high"]
-    interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    interval = "" if low is None or high is None else f"{low:.3f}{TO}{high:.3f}"
     notes = (interval, pooled["reason"])
     return number_cell(pooled["estimate"], "; ".join(note for note in notes if note))
 

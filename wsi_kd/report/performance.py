@@ -18,11 +18,11 @@ SLIDE_HEADINGS = {
     "specificity": "Specificity",
 }
 INSTANCE_HEADINGS = {
-    "roc_auc": "AUC, all tiles",
-    "average_precision": "Average precision, all tiles",
-    "roc_auc_positive_slides": "AUC, positive slides",
-    "average_precision_positive_slides": "Average precision, positive slides",
-    "roc_auc_within_slide": "AUC within slide",
+    "roc_auc": "AUC: all tiles",
+    "average_precision": "AP: all tiles",
+    "roc_auc_positive_slides": "AUC: positive slides",
+    "average_precision_positive_slides": "AP: positive slides",
+    "roc_auc_within_slide": "AUC: within slide",
 }
 Outcome: TypeAlias = Literal["true_positive", "false_positive", "true_negative", "false_negative"]
 FEW_POSITIVES = 20
@@ -63,7 +63,7 @@ def instance_section(metrics: Metrics) -> Section:
         f"{cohort['labeled_tiles']:,} of {cohort['tiles']:,} tiles have a label, "
         f"{cohort['positive_tiles']:,} of them positive. Over all tiles, the many easy tiles of negative "
         "slides dominate; over positive slides alone, they cannot. Within slide: the mean over slides that "
-        "hold both labels. Training saw no tile label."
+        "hold both labels. AP: average precision. Training saw no tile label."
     )
     headings = (Column("Tile score"), *(Column(text, numeric=True) for text in INSTANCE_HEADINGS.values()))
     rows = tuple(_instance_row(name, record) for name, record in scores)

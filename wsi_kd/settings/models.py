@@ -12,11 +12,11 @@ class SplitSettings(Section):
     """Section `split`: which case is trained on, selected on, tested on."""
 
     folds: int = Field(default=5, ge=3)
-    """Patient-grouped, stratified folds; fold i tests on part i, selects on part i+1, trains on the others."""
+    """Patient-grouped, stratified folds; fold i tests on part i, selects on part i+1."""
     seed: int = 0
     """Seed of the draw."""
     given: Path | None = None
-    """Splits made elsewhere: a folder of CLAM's splits_<i>.csv, or one table with fold_<i> columns."""
+    """Splits made elsewhere: a folder of CLAM's splits_<i>.csv, or a table with fold_<i> columns."""
 
 
 class MiningSettings(Section):
@@ -35,7 +35,7 @@ class MiningSettings(Section):
     symmetric: bool = True
     """Hide too easy instances in negative bags too, so that their absence tells nothing."""
     guard: bool = True
-    """Score unmasked validation bags every epoch; when they fall, roll back and switch mining off with a warning."""
+    """Score unmasked validation bags every epoch; when they fall, roll back and stop mining."""
     guard_drop: float = Field(default=0.1, gt=0, lt=1)
     """Fall of the validation bag AUC that trips the guard."""
 
@@ -44,8 +44,10 @@ class WenoSettings(Section):
     """Section `train.weno`: the student and what it learns from."""
 
     schedule: Literal["joint", "alternate"] = "joint"
-    """joint: one step on the sum of both losses; alternate: a teacher epoch, then a student epoch (the paper's)."""
-    pseudo_label: Literal["minmax_global", "minmax_bag", "expmax", "attention_evidence", "evidence"] = "evidence"
+    """joint: one step on both losses; alternate: a teacher epoch, then a student epoch (the paper)."""
+    pseudo_label: Literal["minmax_global", "minmax_bag", "expmax", "attention_evidence", "evidence"] = (
+        "evidence"
+    )
     """How attention becomes a soft label; minmax_global is the paper's."""
     negative_weight: float = Field(default=0.1, gt=0, lt=1)
     """Weight of the negative half of the student's loss, the positive half has 1 minus it."""

@@ -13,7 +13,7 @@ class RunSettings(Section):
     title: str = "wsi_kd run"
     """Shown as the report's title."""
     manifest: Path = Path("slides.csv")
-    """CSV, one row a slide: slide_id,path,label[,case_id,split,slide_mpp,annotation,site] (CLAM's columns also do)."""
+    """CSV, one row a slide: slide_id,path,label[,case_id,split,slide_mpp,annotation,site]."""
     slides_dir: Path | None = None
     """Folder that relative slide paths (or CLAM's slide ids) start from; default: the manifest's folder."""
     classes: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ class SlidesSettings(Section):
     """Section `slides`: how pixels and resolution are read; a change reruns mask and all after it."""
 
     background: Literal["metadata", "white"] = "metadata"
-    """What transparent pixels are composited on: the color the scanner names (white if none), or always white."""
+    """What transparent pixels are composited on: the color the scanner names (else white), or always white."""
     min_mpp: float = Field(default=0.05, gt=0)
     """A resolution below this many um/px counts as missing."""
     max_mpp: float = Field(default=20.0, gt=0)
@@ -39,7 +39,7 @@ class MaskSettings(Section):
     dark_field_luminance: float = Field(default=0.25, ge=0, le=1)
     """A thumbnail whose median luminance is below this is fluorescence: status empty."""
     edited_dir: Path | None = None
-    """Folder of <slide_id>.geojson drawn or corrected by hand (QuPath); one found there replaces the segmentation."""
+    """Folder of <slide_id>.geojson drawn or corrected in QuPath; one found there replaces the segmentation."""
 
 
 class TileSettings(Section):
@@ -54,7 +54,7 @@ class TileSettings(Section):
     min_tissue_fraction: float = Field(default=0.5, ge=0, le=1)
     """Tiles with a smaller share of tissue are dropped."""
     mpp_tolerance: float = Field(default=0.05, ge=0)
-    """A slide up to this share coarser than tile_mpp is still enlarged; beyond it the slide ends as too_coarse."""
+    """Share by which a slide may be coarser than tile_mpp and is enlarged; beyond it, too_coarse."""
     min_tiles: int = Field(default=1, ge=1)
     """Slides with fewer tiles end as too_few_tiles."""
     positive_names: tuple[str, ...] = ("tumor", "tumour", "metastasis", "positive", "_0", "_1")

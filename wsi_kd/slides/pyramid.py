@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.records import SlideStatus
@@ -163,16 +164,18 @@ def _read_blocks(
     return reduced
 
 
-def _resize(pixels: Pixels, scale: float) -> Pixels:
+def _resize(pixels: Pixels, scale: float) -> UInt8[np.ndarray, "rows columns 3"]:
     """Shrink by exactly `scale`: area means over fractional footprints.
 
-    cv2 keeps the factor as it is only where no target size is given.
+    cv2 keeps the factor as it is only where no target size is given, and returns the pixels untouched where both
+    sizes are equal; then they are doubled first, which leaves the means as they are.
     """
     if scale == 1.0:
         return pixels
+    height, width = (max(1, round(length / scale)) for length in pixels.shape[:2])
     interpolation = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR
-    height, width = pixels.shape[:2]
-    if min(height, width) / scale < 1:
-        size = (max(1, round(width / scale)), max(1, round(height / scale)))
-        return np.asarray(cv2.resize(pixels, size, interpolation=interpolation))
+    if min(pixels.shape[:2]) / scale < 1:
+        return np.asarray(cv2.resize(pixels, (width, height), interpolation=interpolation))
+    if (height, width) == pixels.shape[:2]:
+        pixels, scale = pixels.repeat(2, axis=0).repeat(2, axis=1), 2 * scale
     return np.asarray(cv2.resize(pixels, None, fx=1 / scale, fy=1 / scale, interpolation=interpolation))

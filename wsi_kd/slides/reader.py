@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -26,6 +26,7 @@ WHITE = (255, 255, 255)
 OPAQUE = 255
 
 
+@runtime_checkable
 class SlideReader(Protocol):
     """What the steps need of a slide."""
 

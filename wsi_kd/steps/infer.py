@@ -195,14 +195,12 @@ def _score(row: SlideRow, features: FeatureFile, inference: Inference) -> Scored
     slide_mpp = float(features.header["slide_mpp"])
     longest_px = max(features.header["bounds"][2:])
     with open_slide(row.path, background=inference.settings.slides.background) as reader:
-        mpp = max(inference.settings.mask.mask_mpp, slide_mpp * longest_px / HEATMAP_PX)
+        mpp = max(slide_mpp, slide_mpp * longest_px / HEATMAP_PX)
         thumbnail = read_thumbnail(reader, slide_mpp=slide_mpp, thumbnail_mpp=mpp)
     return ScoredSlide(features, prediction, thumbnail)
 
 
-def _write_scores(
-    slide_id: str, scored: ScoredSlide, inference: Inference, *, folder: Path
-) -> dict[str, str]:
+def _write_scores(scored: ScoredSlide, inference: Inference, *, folder: Path) -> dict[str, str]:
     """Write the three files beside prediction.json and return the sha256 of each."""
     header, model_header = scored.features.header, inference.loaded.header
     slide_id = scored.features.slide_id

@@ -13,6 +13,9 @@ from wsi_kd.core.shapes import Mask, Pixels
 TEXTURE_WINDOW_PX = 5
 MIN_VALUE = 0.2
 """Darker pixels count as this bright in the saturation, whose quotient is noise near black."""
+GLASS_SPREADS = 6.0
+MAD_TO_STD = 1.4826
+"""Standard deviations a median absolute deviation, for normal noise."""
 _LEVELS = 255
 
 Plane = Float32[np.ndarray, "height width"]
@@ -83,21 +86,26 @@ def segment_tissue(
 def saturation_threshold(
     saturation: Plane, texture: Plane, *, min_saturation: float, min_texture: float
 ) -> float:
-    """Place the threshold halfway between the glass and Otsu's threshold, never below `min_saturation`.
+    """Place the threshold just above the glass: its median + `GLASS_SPREADS` robust standard deviations.
 
-    Otsu's own threshold halves the way from glass to the main stain and would drop pale tissue (fat, mucus,
-    weak counterstain); half of it keeps that. Where the class below Otsu's threshold is itself textured
-    (median of at least 2 x `min_texture`), the overview shows no glass and Otsu has cut the tissue in two:
-    `min_saturation` decides.
+    Otsu's threshold tells which pixels are glass. Itself it lies halfway to the strongest stain and would drop pale
+    tissue (fat, mucus, weak counterstain), so halfway to it is the upper bound; `min_saturation` is the lower one.
+    Where the class below Otsu's threshold is itself textured (median of at least 2 x `min_texture`), the overview
+    shows no glass and Otsu has cut the tissue in two: `min_saturation` decides.
 
     Source: Otsu, A threshold selection method from gray-level histograms, IEEE Trans. SMC 9 (1979).
     """
     levels = np.round(saturation * _LEVELS).astype(np.uint8)
-    otsu = cv2.threshold(levels, 0, _LEVELS, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0] / _LEVELS
-    glass = saturation <= otsu
-    if not glass.any() or float(np.median(texture[glass])) >= 2 * min_texture:
+    cut = cv2.threshold(levels, 0, _LEVELS, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0]
+    below = levels <= cut
+    if below.all() or float(np.median(texture[below])) >= 2 * min_texture:
         return min_saturation
-    return max(min_saturation, (float(np.median(saturation[glass])) + otsu) / 2)
+    otsu = (
+        float(saturation[below].mean() + saturation[~below].mean()) / 2
+    )  # the middle of the gap, if there is one
+    glass = float(np.median(saturation[below]))
+    spread = MAD_TO_STD * float(np.median(np.abs(saturation[below] - glass)))
+    return max(min_saturation, min((glass + otsu) / 2, glass + GLASS_SPREADS * spread))
 
 
 def _planes(pixels: Pixels) -> _Planes:

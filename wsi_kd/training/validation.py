@@ -51,6 +51,7 @@ def pool_student(
 def auc(scores: Float[Tensor, "bags"], positive: Tensor) -> float:
     """P(score of a positive bag > score of a negative one), ties counted half.
 
+    >>> import torch
     >>> auc(torch.tensor([0.1, 0.5, 0.5, 0.9]), torch.tensor([False, False, True, True]))
     0.875
     """

@@ -1,0 +1,204 @@
+"""Step train: features and a split in, two checkpoints and a history out; kills, refusals, one scoring."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wsi_kd.bags.manifest import Manifest, SlideRow
+from wsi_kd.core.errors import BadInput, RunFailed
+from wsi_kd.core.files import publish_table
+from wsi_kd.core.provenance import stamp
+from wsi_kd.evaluation.classification import choose_threshold
+from wsi_kd.features.store import FeatureFile, write_features
+from wsi_kd.inference.predict import predict_bag
+from wsi_kd.settings.all import parse_settings
+from wsi_kd.steps import train as train_step
+from wsi_kd.steps.train import run_train
+from wsi_kd.training.checkpoint import load_model
+
+HEADER = {
+    "status": "ok",
+    "reason": "",
+    "encoder": "stain_texture",
+    "encoder_settings": {"tiles": "raw"},
+    "weights_hash": "none",
+    "feature_dim": 8,
+    "tile_px": 256,
+    "tile_mpp": 0.5,
+    "overlap_px": 0,
+    "tile_level0_px": 256.0,
+    "slide_mpp": 0.5,
+}
+FILES = {
+    "history.csv",
+    "history.csv.meta.json",
+    "last.json",
+    "last.safetensors",
+    "model.json",
+    "model.safetensors",
+}
+
+
+class Cohort:
+    """24 slides of 6 to 29 tiles; every third tile of positive ones is shifted. 12 train, 6 val, 6 test."""
+
+    def __init__(self, folder: Path, labels=("normal", "tumor")):
+        self.features_dir, self.splits_path, self.out_dir = (
+            folder / "features",
+            folder / "splits.csv",
+            folder / "out",
+        )
+        slide_ids = [f"s{index:02d}" for index in range(24)]
+        rows = [
+            SlideRow(
+                slide_id, Path(f"{slide_id}.svs"), labels[index % len(labels)], slide_id, "", None, None, ""
+            )
+            for index, slide_id in enumerate(slide_ids)
+        ]
+        self.manifest = Manifest(tuple(rows), labels)
+        parts = ["train"] * 12 + ["val"] * 6 + ["test"] * 6
+        table = [[row.slide_id, row.case_id, row.label, part] for row, part in zip(rows, parts, strict=True)]
+        header = {**stamp("splits", {}), "classes": list(labels)}
+        publish_table(self.splits_path, ["slide_id", "case_id", "label", "fold_0"], table, stamp=header)
+        for index, row in enumerate(rows):
+            if parts[index] != "test":  # training must not even look at a test slide
+                self.write(row.slide_id, positive=row.label == labels[1], seed=index)
+
+    def write(self, slide_id, *, positive, seed, **header):
+        rng = np.random.default_rng(seed)
+        tiles = 6 + seed
+        features = rng.standard_normal((tiles, 8))
+        labels = np.where(positive & (np.arange(tiles) % 3 == 0), 1, 0).astype(np.int8)
+        features[labels == 1, 0] += 4.0
+        coords = np.zeros((tiles, 2), np.int64)
+        slide = FeatureFile(
+            slide_id,
+            features.astype("float16"),
+            coords,
+            labels,
+            {**stamp("features", {}), **HEADER, **header},
+        )
+        write_features(self.features_dir / f"{slide_id}.h5", slide)
+
+    def train(self, recipe="weno", *, out_dir=None, fold=0, **train):
+        small = {"epochs": 6, "hidden_dim": 16, "attention_dim": 8, "device": "cpu", "learning_rate": 0.01}
+        run_train(
+            features_dir=self.features_dir,
+            splits_path=self.splits_path,
+            manifest=self.manifest,
+            recipe=recipe,
+            seed=3,
+            fold=fold,
+            out_dir=out_dir or self.out_dir,
+            settings=parse_settings({"train": {**small, **train}}, where="test"),
+        )
+        return out_dir or self.out_dir
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    return Cohort(tmp_path)
+
+
+@pytest.mark.parametrize("recipe", ["abmil", "weno"])
+def test_checkpoints_carry_what_rebuilds_them(cohort, recipe):
+    out_dir = cohort.train(recipe)
+    assert {path.name for path in out_dir.iterdir()} == FILES
+    loaded, last = load_model(out_dir), load_model(out_dir, name="last")
+    header = loaded.header
+    assert header["recipe"] == recipe
+    assert (header["seed"], header["fold"], header["classes"]) == (3, 0, ["normal", "tumor"])
+    assert {key: header[key] for key in ("encoder", "encoder_settings", "weights_hash", "feature_dim")} == {
+        key: HEADER[key] for key in ("encoder", "encoder_settings", "weights_hash", "feature_dim")
+    }
+    assert set(header["sections"]) == {"slides", "mask", "tile", "embed"}
+    assert parse_settings(header["sections"], where="header").tile.tile_px == 256
+    assert (loaded.model.student is None) == (recipe == "abmil")
+    assert (header["thresholds"]["student"] is None) == (recipe == "abmil")
+    assert last.header["epoch"] == 5
+    with (out_dir / "history.csv").open() as handle:
+        history = list(csv.DictReader(handle))
+    losses = [float(row["selection_loss"]) for row in history]
+    assert header["epoch"] == int(np.argmin(losses))
+    assert float(history[-1]["val_teacher_auc"]) == 1.0
+
+
+def test_thresholds_are_chosen_on_the_validation_slides_with_the_one_scoring_function(cohort):
+    loaded = load_model(cohort.train())
+    scores = {"teacher": [], "student": []}
+    labels = []
+    for index in range(12, 18):
+        rng = np.random.default_rng(index)
+        features = rng.standard_normal((6 + index, 8))
+        if index % 2:
+            features[::3, 0] += 4.0
+        said = predict_bag(
+            loaded.model, features.astype("float16"), student_pooling="topk", top_k=5, device="cpu"
+        )
+        scores["teacher"].append(said.teacher_probability[1])
+        scores["student"].append(said.student_probability)
+        labels.append(index % 2)
+    for role, values in scores.items():
+        expected = choose_threshold(np.array(labels), np.array(values), rule="youden", min_sensitivity=0.95)
+        assert loaded.header["thresholds"][role] == pytest.approx(expected, abs=1e-9)
+    assert loaded.header["threshold_split"] == "val"
+
+
+def test_a_killed_step_goes_on_and_ends_with_the_same_bytes(cohort, tmp_path, monkeypatch):
+    whole = cohort.train(out_dir=tmp_path / "whole")
+    saved = train_step.save_model
+
+    def full_disk(*_args, **_kwargs):
+        raise RunFailed("no space left on the disk")
+
+    monkeypatch.setattr(train_step, "save_model", full_disk)
+    with pytest.raises(RunFailed):
+        cohort.train(out_dir=tmp_path / "again")
+    assert (tmp_path / "again" / "state.safetensors").is_file()
+    assert not (tmp_path / "again" / "model.json").exists()
+    monkeypatch.setattr(train_step, "save_model", saved)
+    again = cohort.train(out_dir=tmp_path / "again")
+    assert {path.name for path in again.iterdir()} == FILES
+    for name in FILES:
+        assert (again / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_three_classes_train_with_abmil_and_are_refused_by_weno(tmp_path):
+    cohort = Cohort(tmp_path, labels=("normal", "grade 1", "grade 2"))
+    loaded = load_model(cohort.train("abmil"))
+    output = loaded.model(torch.zeros(2, 8), torch.tensor([0, 2]))
+    assert output.bag_logits.shape == (1, 3)
+    with pytest.raises(BadInput, match=r"needs two classes, found 3 \(normal, grade 1, grade 2\); set train"):
+        cohort.train("weno")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"recipe": "wemo"}, r"unknown recipe 'wemo'; known: abmil, weno \(did you mean 'weno'\?\)"),
+        ({"fold": 1}, r"splits.csv: no fold 1; it holds folds 0 to 0"),
+        ({"teacher": "abmill"}, r"unknown teacher 'abmill'"),
+        ({"device": "cuda:99"}, r"device 'cuda:99': this machine has"),
+    ],
+)
+def test_arguments_that_name_nothing_are_told(cohort, arguments, line):
+    with pytest.raises(BadInput, match=line):
+        cohort.train(**arguments)
+    assert not cohort.out_dir.exists()
+
+
+def test_features_of_other_settings_are_refused(cohort):
+    for index in range(18):
+        cohort.write(f"s{index:02d}", positive=bool(index % 2), seed=index, tile_px=224)
+    with pytest.raises(BadInput, match=r"tile_px 224 instead of 256; train with the settings that made them"):
+        cohort.train()
+
+
+def test_parts_of_different_tiling_are_refused(cohort):
+    for index in range(12, 18):
+        cohort.write(f"s{index:02d}", positive=bool(index % 2), seed=index, tile_mpp=0.25)
+    with pytest.raises(BadInput, match=r"train and val slides differ in tile_mpp"):
+        cohort.train()

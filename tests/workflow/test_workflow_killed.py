@@ -1,0 +1,64 @@
+"""A killed run: nothing half-written stands under a final name, and the next run goes on from there."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from snakemake_runs import SETTINGS, arguments, run_snakemake
+
+from wsi_kd.features.store import read_features
+from wsi_kd.steps.status import read_status
+
+pytestmark = pytest.mark.workflow
+
+TARGET = "out/features/chunk-0.csv"
+WAIT_S = 300
+
+
+def start_and_stop(folder: Path, how: signal.Signals) -> list[Path]:
+    """Run until the first feature file is published, end all its processes; return the files published."""
+    command = [*arguments(folder, SETTINGS), TARGET]
+    log = (folder / "snakemake.log").open("w")
+    with log, subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True) as job:
+        limit = time.monotonic() + WAIT_S
+        while not list(folder.glob("out/features/*.h5")):
+            assert job.poll() is None, (folder / "snakemake.log").read_text()
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+        os.killpg(job.pid, how)
+        job.wait(timeout=WAIT_S)
+    assert not (folder / TARGET).exists()
+    return sorted(folder.glob("out/features/*.h5"))
+
+
+@pytest.fixture
+def place(cohort, tmp_path):
+    return Path(shutil.copytree(cohort, tmp_path / "run"))
+
+
+def test_after_sigkill_files_are_whole_and_the_next_run_keeps_them(place):
+    published = start_and_stop(place, signal.SIGKILL)
+    before = {path: path.stat().st_mtime_ns for path in published}
+    for path in published:
+        assert read_features(path).slide_id == path.stem
+    locked = run_snakemake(place, TARGET)
+    assert locked.code == 1
+    assert "--unlock" in locked.out + locked.err
+    assert run_snakemake(place, "--unlock").code == 0
+    assert run_snakemake(place, TARGET).code == 0
+    assert {path: path.stat().st_mtime_ns for path in published} == before
+    assert [row.status for row in read_status(place / TARGET)] == ["ok"] * 8
+    assert list(place.glob("out/**/.tmp-*")) == []
+
+
+def test_after_ctrl_c_the_next_run_needs_no_unlocking(place):
+    published = start_and_stop(place, signal.SIGINT)
+    before = {path: path.stat().st_mtime_ns for path in published}
+    assert list(place.glob("out/**/.tmp-*")) == []
+    assert run_snakemake(place, TARGET).code == 0
+    assert {path: path.stat().st_mtime_ns for path in published} == before
+    assert len(read_status(place / TARGET)) == 8

@@ -1,0 +1,299 @@
+"""Step embed: tiles -> features by a frozen encoder, one HDF5 a slide, and the job's status table."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from wsi_kd.bags.manifest import SlideRow
+from wsi_kd.core.errors import BadInput, SlideProblem, WsiKdError
+from wsi_kd.core.files import content_hash, file_hash
+from wsi_kd.core.machine import usable_cpus
+from wsi_kd.core.provenance import package_versions, stamp
+from wsi_kd.core.records import SlideStatus, StatusRow
+from wsi_kd.core.shapes import FeatureArray, Pixels
+from wsi_kd.features.embed import EmbeddedTiles, TileReader, embed_tiles
+from wsi_kd.features.encoders import STAIN_TEXTURE, Encoder, create_encoder
+from wsi_kd.features.store import FeatureFile, TileFile, array_hash, read_features, read_tiles, write_features
+from wsi_kd.settings.all import Settings
+from wsi_kd.settings.slides import EmbedSettings
+from wsi_kd.slides.fingerprint import slide_fingerprint
+from wsi_kd.slides.pyramid import plan_read, read_tile
+from wsi_kd.slides.reader import open_slide
+from wsi_kd.steps.status import failure, inputs_hash, status_row, write_status
+
+STEP = "embed"
+KIND = "features"
+SHOWN_REASONS = 3
+
+
+class _Job(NamedTuple):
+    """One slide's turn: its tiles, the hash its file must carry, and a former run's file that still fits."""
+
+    row: SlideRow
+    tiles: TileFile
+    path: Path
+    inputs_hash: str
+    done: FeatureFile | None
+
+
+def run_embed(
+    rows: Sequence[SlideRow],
+    *,
+    tiles_dir: Path,
+    features_dir: Path,
+    status_path: Path,
+    settings: Settings,
+    workers: int | None = None,
+) -> list[StatusRow]:
+    """Write `features_dir/<slide_id>.h5` for every slide, then the status table; files that still fit stay.
+
+    Args:
+        rows: the job's slides.
+        tiles_dir: folder of the tile files.
+        features_dir: folder of the feature files.
+        status_path: the job's status table.
+        settings: sections `slides` and `embed` are used.
+        workers: reading threads a slide (0: none); default: the CPU cores this process may use.
+
+    Raises:
+        BadInput: an unknown encoder or weights that do not fit, a tile file that is absent or damaged, a
+            slide that is not the one that was tiled, features that the chosen dtype does not hold.
+        RunFailed: a file could not be written.
+    """
+    weights = _weights_identity(settings.embed)
+    jobs = [_job(row, tiles_dir, features_dir, settings=settings, weights=weights) for row in rows]
+    encoder = _build_encoder(settings.embed) if _needs_encoder(jobs) else None
+    statuses = []
+    with _progress(sum(len(job.tiles.coords) for job in jobs if job.done is None)) as tell:
+        for job in jobs:
+            started = time.perf_counter()
+            features = job.done or _run_job(job, encoder, settings, workers=workers, on_tiles=tell)
+            seconds = time.perf_counter() - started
+            tiles = len(features.coords)
+            statuses.append(status_row(features.header, step=STEP, tiles=tiles, seconds=seconds))
+    write_status(status_path, statuses, stamp(STEP, {"embed": settings.embed.model_dump(mode="json")}))
+    return statuses
+
+
+def embed_slide(  # noqa: PLR0917 - what it is made of, where, by what, how: the order of the line
+    tiles: TileFile,
+    row: SlideRow,
+    encoder: Encoder,
+    settings: Settings,
+    *,
+    workers: int | None = None,
+    on_tiles: Callable[[int], None] = lambda _: None,
+) -> FeatureFile:
+    """Embed one slide; one that failed before or is too damaged gets (0, D) features and the reason.
+
+    Args:
+        tiles: the slide's tiles; a failed one passes its status on.
+        row: the slide's line of the manifest.
+        encoder: as the section `embed` describes it.
+        settings: sections `slides` and `embed` are used.
+        workers: reading threads (0: none); default: the CPU cores this process may use.
+        on_tiles: told how many more tiles have been read.
+
+    Raises:
+        BadInput: features that are not finite, or not in the chosen dtype.
+    """
+    header = _header(tiles, encoder, settings)
+    if header["status"] != SlideStatus.OK:
+        return _without_features(tiles, header)
+    try:
+        found = embed_tiles(
+            lambda: _open_tiles(tiles, row, settings),
+            tiles.coords,
+            encoder,
+            batch_size=settings.embed.batch_size,
+            workers=usable_cpus() if workers is None else workers,
+            on_tiles=on_tiles,
+        )
+        _check_damage(found, header, max_fraction=settings.embed.max_damaged_fraction)
+    except SlideProblem as problem:
+        header.update(failure(problem.status, problem.reason, step=STEP))
+        return _without_features(tiles, header)
+    features = _stored(found.features, row.slide_id, settings.embed)
+    return FeatureFile(
+        tiles.slide_id, features, tiles.coords[found.kept], tiles.tile_labels[found.kept], header
+    )
+
+
+@contextmanager
+def _open_tiles(tiles: TileFile, row: SlideRow, settings: Settings) -> Iterator[TileReader]:
+    """Open the slide and yield a function that reads one of its tiles."""
+    header = tiles.header
+    with open_slide(row.path, background=settings.slides.background) as reader:
+        plan = plan_read(
+            reader.level_downsamples,
+            slide_mpp=header["slide_mpp"],
+            tile_mpp=header["tile_mpp"],
+            tile_px=header["tile_px"],
+            mpp_tolerance=header["mpp_tolerance"],
+        )
+
+        def read(x_level0_px: int, y_level0_px: int) -> Pixels:
+            try:
+                return read_tile(reader, x_level0_px=x_level0_px, y_level0_px=y_level0_px, plan=plan)
+            except (WsiKdError, MemoryError):
+                raise
+            except Exception as error:  # a damaged slide may make its reader raise anything
+                reason = f"reading failed ({type(error).__name__}: {error})"
+                raise SlideProblem(SlideStatus.UNREADABLE, reason[:300]) from None
+
+        yield read
+
+
+def _check_damage(found: EmbeddedTiles, header: dict[str, Any], *, max_fraction: float) -> None:
+    tiles, damaged = len(found.kept), len(found.damaged)
+    header["damaged_tiles"] = damaged
+    header["damaged_reasons"] = list(dict.fromkeys(found.damaged))[:SHOWN_REASONS]
+    if damaged > max_fraction * tiles or damaged == tiles:
+        raise SlideProblem(
+            SlideStatus.DAMAGED_TILES,
+            f"{damaged} of {tiles} tiles cannot be read, embed.max_damaged_fraction allows "
+            f"{max_fraction:.0%}; first: {'; '.join(header['damaged_reasons'])}",
+        )
+
+
+def _stored(features: FeatureArray, slide_id: str, embed: EmbedSettings) -> FeatureArray:
+    """Round features to the stored type, refusing values that it does not hold."""
+    if not np.isfinite(features).all():
+        raise BadInput(
+            f"{slide_id}: encoder '{embed.encoder}' gives features that are not finite; "
+            "check embed.weights, or set embed.precision: float32"
+        )
+    largest = float(np.abs(features).max(initial=0.0))
+    if largest > np.finfo(embed.dtype).max:
+        raise BadInput(
+            f"{slide_id}: encoder '{embed.encoder}' gives features up to {largest:.3g}, beyond float16; "
+            "set embed.dtype: float32"
+        )
+    return features.astype(embed.dtype)
+
+
+def _header(tiles: TileFile, encoder: Encoder | None, settings: Settings) -> dict[str, Any]:
+    embed = settings.embed.model_dump(mode="json")
+    return {
+        **tiles.header,
+        **stamp(KIND, {**tiles.header.get("settings", {}), "embed": embed}),
+        "encoder": settings.embed.encoder,
+        "encoder_settings": {**encoder.settings} if encoder else {},
+        "weights_hash": encoder.weights_hash if encoder else "",
+        "feature_dim": encoder.feature_dim if encoder else 0,
+        "feature_names": list(encoder.feature_names) if encoder else [],
+        "damaged_tiles": 0,
+        "damaged_reasons": [],
+        "inputs_hash": "",
+    }
+
+
+def _without_features(tiles: TileFile, header: dict[str, Any]) -> FeatureFile:
+    dtype = header["settings"]["embed"]["dtype"]
+    features = np.zeros((0, header["feature_dim"]), dtype)
+    return FeatureFile(tiles.slide_id, features, tiles.coords[:0], tiles.tile_labels[:0], header)
+
+
+def _job(
+    row: SlideRow, tiles_dir: Path, features_dir: Path, *, settings: Settings, weights: dict[str, str]
+) -> _Job:
+    tiles = read_tiles(tiles_dir / f"{row.slide_id}.h5")
+    embed = settings.embed.model_dump(mode="json", exclude={"weights", "device"})
+    parts = {
+        "embed": {**embed, **weights},
+        "background": settings.slides.background,
+        "tiles": content_hash(tiles.header),
+        "coords": array_hash(tiles.coords),
+        "tile_labels": array_hash(tiles.tile_labels),
+    }
+    expected = inputs_hash(STEP, parts)
+    path = features_dir / f"{row.slide_id}.h5"
+    return _Job(row, tiles, path, expected, _kept(path, expected))
+
+
+def _run_job(
+    job: _Job,
+    encoder: Encoder | None,
+    settings: Settings,
+    *,
+    workers: int | None,
+    on_tiles: Callable[[int], None],
+) -> FeatureFile:
+    if encoder is None:
+        features = _without_features(job.tiles, _header(job.tiles, None, settings))
+    else:
+        _check_same_slide(job)
+        features = embed_slide(job.tiles, job.row, encoder, settings, workers=workers, on_tiles=on_tiles)
+    signed = features._replace(header={**features.header, "inputs_hash": job.inputs_hash})
+    write_features(job.path, signed)
+    return signed
+
+
+def _check_same_slide(job: _Job) -> None:
+    """Refuse a slide that was replaced after its tiles were laid."""
+    expected = job.tiles.header.get("fingerprint")
+    if job.tiles.header["status"] != SlideStatus.OK or not expected or not job.row.path.is_file():
+        return  # a slide that is gone ends as unreadable when it is opened
+    if slide_fingerprint(job.row.path) != expected:
+        raise BadInput(
+            f"{job.row.path}: not the file that slide '{job.row.slide_id}' was tiled from; "
+            "make its mask and tiles anew with: wsi-kd mask, wsi-kd tile"
+        )
+
+
+def _needs_encoder(jobs: Sequence[_Job]) -> bool:
+    """Whether a job has work to do and a slide with tiles, so that all its files name the same dimension."""
+    return any(job.done is None for job in jobs) and any(len(job.tiles.coords) for job in jobs)
+
+
+def _build_encoder(embed: EmbedSettings) -> Encoder:
+    return create_encoder(
+        embed.encoder,
+        weights=embed.weights,
+        input_px=embed.input_px,
+        pixel_mean=embed.pixel_mean,
+        pixel_std=embed.pixel_std,
+        precision=embed.precision,
+        device=embed.device,
+    )
+
+
+def _weights_identity(embed: EmbedSettings) -> dict[str, str]:
+    """Tell weights apart without building the encoder: by the file, or by the timm that chooses them."""
+    if embed.weights is not None:
+        if not embed.weights.is_file():
+            raise BadInput(f"{embed.weights}: no such weight file; correct embed.weights")
+        return {"weights_sha256": file_hash(embed.weights)}
+    return {} if embed.encoder == STAIN_TEXTURE else {"timm": package_versions()["timm"]}
+
+
+def _kept(path: Path, expected_hash: str) -> FeatureFile | None:
+    if not path.is_file():
+        return None
+    try:
+        features = read_features(path)
+    except BadInput:
+        return None  # damaged: it is made anew
+    return features if features.header.get("inputs_hash") == expected_hash else None
+
+
+@contextmanager
+def _progress(tiles: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on stderr while tiles are read; nothing where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("embed"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("tiles"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("embed", total=tiles)
+        yield lambda read: bar.advance(task, read)
