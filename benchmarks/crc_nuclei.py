@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import tifffile
 from PIL import Image
 
-from wsi_kd.core.files import publish_json, publish_table
-from wsi_kd.demo.pyramid import write_pyramid
+from wsi_kd.core.files import publish, publish_json, publish_table
 
 CELL_PX = 27
 SLIDE_MPP = 0.55
@@ -46,6 +46,23 @@ def read_instances(archive: zipfile.ZipFile) -> dict[int, list[Nucleus]]:
     return patients
 
 
+def write_slide(path: Path, mosaic: Image.Image) -> None:
+    """Write a mosaic as a tiled, lossless TIFF of two levels with its resolution."""
+    per_centimeter = 1e4 / SLIDE_MPP
+    with publish(path) as temporary, tifffile.TiffWriter(temporary) as writer:
+        for level in range(2):
+            writer.write(
+                np.asarray(mosaic.reduce(2**level)),
+                photometric="rgb",
+                tile=(256, 256),
+                compression="deflate",
+                subfiletype=level,
+                resolution=(per_centimeter / 2**level,) * 2,
+                resolutionunit="CENTIMETER",
+                metadata=None,
+            )
+
+
 def cell_features(nuclei: Sequence[Nucleus], name: str) -> dict[str, Any]:
     """Describe nuclei as a GeoJSON FeatureCollection of squares classified as `name`."""
     return {"type": "FeatureCollection", "features": [_square(nucleus, name) for nucleus in nuclei]}
@@ -57,10 +74,8 @@ def write_cohort(data: Path, out: Path) -> Path:
         patients = read_instances(archive)
         for patient, nuclei in sorted(patients.items()):
             slide_id = f"patient_{patient:03d}"
-            pixels = np.asarray(Image.open(io.BytesIO(archive.read(f"{slide_id}.png"))).convert("RGB"))
-            write_pyramid(
-                out / "slides" / f"{slide_id}.tiff", pixels, mpp=SLIDE_MPP, levels=2, compression="deflate"
-            )
+            mosaic = Image.open(io.BytesIO(archive.read(f"{slide_id}.png"))).convert("RGB")
+            write_slide(out / "slides" / f"{slide_id}.tiff", mosaic)
             publish_json(out / "masks" / f"{slide_id}.geojson", cell_features(nuclei, "Tissue"))
             cancerous = [nucleus for nucleus in nuclei if nucleus.cancerous]
             publish_json(out / "annotations" / f"{slide_id}.geojson", cell_features(cancerous, "Tumor"))

@@ -23,6 +23,8 @@ CHECKED = [
 ]
 install_import_hook([f"wsi_kd.{name}" for name in CHECKED], "beartype.beartype")
 
+pytest_plugins = ["tests.synthetic"]
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 

@@ -40,7 +40,6 @@ FORBIDDEN_WORDS = {
     "patch",
     "patches",
     "feats",
-    "xy",
     "att",
     "gt",
     "preds",

@@ -89,7 +89,14 @@ def test_extreme_tiles_give_finite_bounded_values(edge):
 
 def test_flat_tiles_have_no_texture():
     features = stain_texture(np.stack([np.full((32, 32, 3), level, np.uint8) for level in (0, 120, 255)]))
-    for name in ("gradient1_mean", "gradient9_std", "blob5_std", "blob9_density", "opening9_loss", "eosin_std"):
+    for name in (
+        "gradient1_mean",
+        "gradient9_std",
+        "blob5_std",
+        "blob9_density",
+        "opening9_loss",
+        "eosin_std",
+    ):
         assert np.array_equal(column(features, name), np.zeros(3))
     assert np.array_equal(column(features, "pattern1_0"), np.ones(3))
 
@@ -139,7 +146,9 @@ def test_stains_are_correlated_as_numpy_says():
     tile = tissue(tiles=1)
     stains = module._unmix(tile[0])
     expected = np.corrcoef(stains.hematoxylin.ravel(), stains.eosin.ravel())[0, 1]
-    assert column(stain_texture(tile), "hematoxylin_eosin_correlation")[0] == pytest.approx(expected, abs=1e-3)
+    assert column(stain_texture(tile), "hematoxylin_eosin_correlation")[0] == pytest.approx(
+        expected, abs=1e-3
+    )
 
 
 def test_pattern_classes_are_ojalas():

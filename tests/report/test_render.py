@@ -206,7 +206,8 @@ def test_folded_blocks_can_be_opened_without_script():
 
 
 def test_listings_keep_their_lines_and_control_characters_become_visible():
-    html = tiny(Listing("Commands", "one\n\ttwo\x07"), Note("\ud800"))
+    html = tiny(Listing("Commands", "one\n\ttwo\x07"), Note("\ud800"), Note("\u202etxt.exe"))
     assert "<pre>one\n\ttwo\N{REPLACEMENT CHARACTER}</pre>" in html
     assert "<p>\N{REPLACEMENT CHARACTER}</p>" in html
+    assert "<p>\N{REPLACEMENT CHARACTER}txt.exe</p>" in html
     html.encode("utf-8")

@@ -31,9 +31,9 @@ def test_tissue_lies_where_it_was_drawn(synthetic_slide, kind):
     found = mask_slide(row_of(slide.path), Settings())
     assert found.header["status"] == "ok"
     assert found.header["slide_mpp"] == pytest.approx(slide.mpp, rel=1e-6)
-    shared = found.tissue.intersection(slide.tissue).area
-    assert shared / slide.tissue.area > 0.9
-    assert shared / found.tissue.area > 0.85
+    overview_px = 8.0 / slide.mpp  # edges are blurred by the overview's JPEG, by texture and closing
+    assert found.tissue.buffer(overview_px).contains(slide.tissue)
+    assert slide.tissue.buffer(4 * overview_px).contains(found.tissue)
     assert found.header["bounds"] == [*slide.origin, 1024, 768]
     assert found.header["tissue_mm2"] == pytest.approx(found.tissue.area * 0.25e-6, rel=1e-5)
 

@@ -16,6 +16,7 @@ from wsi_kd.steps.status import read_status
 pytestmark = pytest.mark.workflow
 
 TARGET = "out/features/chunk-0.csv"
+PUBLISHED = "out/features/[!.]*.h5"
 WAIT_S = 300
 
 
@@ -25,14 +26,14 @@ def start_and_stop(folder: Path, how: signal.Signals) -> list[Path]:
     log = (folder / "snakemake.log").open("w")
     with log, subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True) as job:
         limit = time.monotonic() + WAIT_S
-        while not list(folder.glob("out/features/*.h5")):
+        while not list(folder.glob(PUBLISHED)):
             assert job.poll() is None, (folder / "snakemake.log").read_text()
             assert time.monotonic() < limit
             time.sleep(0.02)
         os.killpg(job.pid, how)
         job.wait(timeout=WAIT_S)
     assert not (folder / TARGET).exists()
-    return sorted(folder.glob("out/features/*.h5"))
+    return sorted(folder.glob(PUBLISHED))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wsi_kd.bags.given_splits import given_files
 from wsi_kd.bags.manifest import Manifest, SlideRow, chunk_rows, read_manifest
 from wsi_kd.bags.splits import count_folds
 from wsi_kd.cli.layout import Layout
@@ -103,7 +104,7 @@ class Plan(NamedTuple):
         given = self.settings.split.given
         if given is None:
             return []
-        return sorted(str(file) for file in given.glob("*.csv")) if given.is_dir() else [str(given)]
+        return [str(file) for file in given_files(given)] if given.is_dir() else [str(given)]
 
 
 def read_plan(config: Mapping[str, Any]) -> Plan:

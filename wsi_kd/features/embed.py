@@ -105,7 +105,7 @@ def _opencv_on_one_thread() -> Iterator[None]:
 def _units(open_tiles: OpenTiles, coords: Coords, encoder: Encoder, *, workers: int) -> Iterator[_Unit]:
     """Yield the tiles unit by unit in order, read ahead by `workers` threads."""
     each = max(1, min(READ_TILES, -(-len(coords) // max(workers, 1))))
-    parts = [coords[start : start + each] for start in range(0, len(coords), each)]
+    parts: list[np.ndarray] = [coords[start : start + each] for start in range(0, len(coords), each)]
     with ExitStack() as handles:
         opened = _one_handle_a_thread(open_tiles, handles)
 
@@ -120,7 +120,7 @@ def _units(open_tiles: OpenTiles, coords: Coords, encoder: Encoder, *, workers: 
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[Coords], _Unit], parts: list[Coords], *, depth: int
+    pool: ThreadPoolExecutor, work: Callable[[np.ndarray], _Unit], parts: list[np.ndarray], *, depth: int
 ) -> Iterator[_Unit]:
     """Keep `depth` calls running or done, and yield their results in order."""
     waiting: deque[Future[_Unit]] = deque()

@@ -16,7 +16,7 @@ on random weights.
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -31,6 +31,7 @@ TORCHVISION_NAMES = ("torchvision:mobilenet_v2", "torchvision:squeezenet1_1")
 SHOWN_NAMES = 5
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """A frozen function from tiles to features."""
 

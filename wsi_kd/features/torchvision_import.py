@@ -38,10 +38,15 @@ def import_torchvision() -> ModuleType:
         except RuntimeError as error:
             if "torchvision::nms" not in str(error):
                 raise
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
+        _forget("torchvision")
         _declare_operators()
         return importlib.import_module("torchvision")
+
+
+def _forget(package: str) -> None:
+    """Remove what a failed import left behind, so that the next one starts anew."""
+    for name in [name for name in sys.modules if name.split(".", 1)[0] == package]:
+        del sys.modules[name]
 
 
 @cache

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from wsi_kd.report.page import Page
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_REORDERING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 _POLICY = (
     "default-src 'none'; img-src data:; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
     "base-uri 'none'; form-action 'none'"
@@ -49,10 +50,13 @@ def _digest(text: str) -> str:
 
 
 def _printable(value: Any) -> Any:
-    """Replace what HTML cannot hold: control characters and lone surrogates."""
+    """Replace what HTML cannot hold (control characters, lone surrogates) and what reorders other text."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return "".join(
-        REPLACEMENT if letter not in "\n\t" and unicodedata.category(letter) in {"Cc", "Cs"} else letter
-        for letter in value
-    )
+    return "".join(REPLACEMENT if _is_odd(letter) else letter for letter in value)
+
+
+def _is_odd(letter: str) -> bool:
+    if letter in "\n\t":
+        return False
+    return unicodedata.category(letter) in {"Cc", "Cs"} or unicodedata.bidirectional(letter) in _REORDERING

@@ -12,7 +12,7 @@ class SlidesSettings(Section):
     """Section `slides`: how pixels and resolution are read; a change reruns mask and all after it."""
 
     background: Literal["metadata", "white"] = "metadata"
-    """What transparent pixels are composited on: the color the scanner names (else white), or always white."""
+    """What transparent pixels are composited on: the color the scanner names, or always white."""
     min_mpp: float = Field(default=0.05, gt=0)
     """A resolution below this many um/px counts as missing."""
     max_mpp: float = Field(default=20.0, gt=0)
@@ -39,7 +39,7 @@ class MaskSettings(Section):
     dark_field_luminance: float = Field(default=0.25, ge=0, le=1)
     """A thumbnail whose median luminance is below this is fluorescence: status empty."""
     edited_dir: Path | None = None
-    """Folder of <slide_id>.geojson drawn or corrected in QuPath; one found there replaces the segmentation."""
+    """Folder of <slide_id>.geojson drawn or corrected in QuPath; one found there replaces segmentation."""
 
 
 class TileSettings(Section):

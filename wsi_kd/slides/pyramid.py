@@ -18,7 +18,7 @@ BLOCK_PX = 2048
 """Edge of the largest region read at once."""
 MAX_THUMBNAIL_PX = 2**25
 """Pixels of the largest thumbnail; it grows coarser instead (a 45 mm square at 8 um/px just fits)."""
-MAX_READ_PX = 2**36
+MAX_READ_PX = 2**34
 """Pixels read for a thumbnail or tile at most; more means a lying header or a scan without overviews."""
 
 
@@ -167,8 +167,8 @@ def _read_blocks(
 def _resize(pixels: Pixels, scale: float) -> UInt8[np.ndarray, "rows columns 3"]:
     """Shrink by exactly `scale`: area means over fractional footprints.
 
-    cv2 keeps the factor as it is only where no target size is given, and returns the pixels untouched where both
-    sizes are equal; then they are doubled first, which leaves the means as they are.
+    cv2 keeps the factor as it is only where no target size is given, and returns the pixels untouched where
+    both sizes are equal; then they are doubled first, which leaves the means as they are.
     """
     if scale == 1.0:
         return pixels

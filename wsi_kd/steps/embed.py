@@ -170,7 +170,7 @@ def _stored(features: FeatureArray, slide_id: str, embed: EmbedSettings) -> Feat
             "check embed.weights, or set embed.precision: float32"
         )
     largest = float(np.abs(features).max(initial=0.0))
-    if largest > np.finfo(embed.dtype).max:
+    if largest > float(np.finfo(embed.dtype).max):
         raise BadInput(
             f"{slide_id}: encoder '{embed.encoder}' gives features up to {largest:.3g}, beyond float16; "
             "set embed.dtype: float32"

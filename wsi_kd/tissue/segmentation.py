@@ -88,17 +88,19 @@ def saturation_threshold(
 ) -> float:
     """Place the threshold just above the glass: its median + `GLASS_SPREADS` robust standard deviations.
 
-    Otsu's threshold tells which pixels are glass. Itself it lies halfway to the strongest stain and would drop pale
-    tissue (fat, mucus, weak counterstain), so halfway to it is the upper bound; `min_saturation` is the lower one.
-    Where the class below Otsu's threshold is itself textured (median of at least 2 x `min_texture`), the overview
-    shows no glass and Otsu has cut the tissue in two: `min_saturation` decides.
+    Otsu's threshold tells which pixels are glass. Itself it lies halfway to the strongest stain and would
+    drop pale tissue (fat, mucus, weak counterstain), so halfway from the glass to it is the upper bound, and
+    `min_saturation` the lower one. Where the class below Otsu's threshold is itself textured (median of at
+    least 2 x `min_texture`), the overview shows no glass and Otsu has cut the tissue in two: `min_saturation`
+    decides.
 
     Source: Otsu, A threshold selection method from gray-level histograms, IEEE Trans. SMC 9 (1979).
     """
     levels = np.round(saturation * _LEVELS).astype(np.uint8)
     cut = cv2.threshold(levels, 0, _LEVELS, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0]
     below = levels <= cut
-    if below.all() or float(np.median(texture[below])) >= 2 * min_texture:
+    one_class = below.all() or not below.any()
+    if one_class or float(np.median(texture[below])) >= 2 * min_texture:
         return min_saturation
     otsu = (
         float(saturation[below].mean() + saturation[~below].mean()) / 2
