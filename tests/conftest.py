@@ -23,7 +23,7 @@ CHECKED = [
 ]
 install_import_hook([f"wsi_kd.{name}" for name in CHECKED], "beartype.beartype")
 
-pytest_plugins = ["tests.synthetic"]
+pytest_plugins = ["synthetic"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
