@@ -115,8 +115,9 @@ def test_files_are_only_written_through_publish() -> None:
 
 def unsafe(node: ast.AST) -> str:
     """What in a node could run code that its input holds; empty if nothing."""
-    if isinstance(node, ast.Import):
-        return ", ".join(sorted({alias.name.split(".")[0] for alias in node.names} & UNPICKLING))
+    if isinstance(node, ast.Attribute):
+        name = ast.unparse(node)
+        return name if name.split(".")[0] in UNPICKLING and node.attr not in HARMLESS else ""
     if isinstance(node, ast.ImportFrom):
         refused = {alias.name for alias in node.names} - HARMLESS
         return node.module or "" if refused and (node.module or "").split(".")[0] in UNPICKLING else ""
@@ -136,9 +137,10 @@ def unsafe(node: ast.AST) -> str:
 @pytest.mark.parametrize(
     ("source", "refused"),
     [
-        ("import pickle", "pickle"),
+        ("import pickle\npickle.loads(data)", "pickle.loads"),
         ("from joblib import load", "joblib"),
         ("from pickle import UnpicklingError", ""),
+        ("import pickle\ntry: pass\nexcept pickle.UnpicklingError: pass", ""),
         ("torch.load(path)", "torch.load"),
         ("torch.load(path, weights_only=True)", ""),
         ("np.load(path, allow_pickle=True)", "np.load"),

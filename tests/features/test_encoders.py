@@ -21,6 +21,7 @@ DEFAULTS = {
     "input_px": None,
     "pixel_mean": None,
     "pixel_std": None,
+    "model_arguments": {},
     "precision": "float32",
     "device": "cpu",
 }
@@ -91,7 +92,8 @@ def test_pixel_settings_override_the_networks_own(tiles, tiny_weights):
     """Mean m and deviation s of pixels in 0-1: x/127.5-1 is m = s = 0.5."""
     half = (0.5, 0.5, 0.5)
     found = encoder(TINY, weights=tiny_weights, pixel_mean=half, pixel_std=half)
-    assert found.settings == {"input_px": 160, "pixel_mean": list(half), "pixel_std": list(half)}
+    pixels = {"input_px": 160, "pixel_mean": list(half), "pixel_std": list(half)}
+    assert found.settings == {**pixels, "model_arguments": {}}
     seen = []
     found._network = lambda pixels: seen.append(pixels) or torch.zeros(len(pixels), found.feature_dim)
     found(np.stack([np.full((160, 160, 3), level, np.uint8) for level in (0, 255)]))
@@ -146,6 +148,24 @@ def test_weights_that_cannot_be_had_are_never_random():
 def test_stain_texture_takes_no_network_settings(tiny_weights):
     with pytest.raises(BadInput, match=r"takes no embed\.weights, embed\.input_px"):
         encoder("stain_texture", weights=tiny_weights, input_px=224)
+
+
+def test_model_arguments_reach_timm_and_are_recorded(tmp_path, tiles):
+    network = torchvision_import.import_timm().create_model("vit_tiny_patch16_224", num_classes=0, dynamic_img_size=True)
+    path = tmp_path / "vit.pt"
+    torch.save(network.state_dict(), path)
+    arguments = {"dynamic_img_size": True}
+    found = encoder("vit_tiny_patch16_224", weights=path, input_px=32, model_arguments=arguments)
+    assert found(tiles).shape == (len(tiles), 192)
+    assert found.settings["model_arguments"] == arguments
+    with pytest.raises(BadInput, match="dynamic_size"):
+        encoder("vit_tiny_patch16_224", weights=path, model_arguments={"dynamic_size": True})
+
+
+@pytest.mark.parametrize("name", ["stain_texture", "torchvision:mobilenet_v2"])
+def test_only_timm_takes_model_arguments(name):
+    with pytest.raises(BadInput, match=r"embed\.model_arguments"):
+        encoder(name, model_arguments={"init_values": 1e-5})
 
 
 def test_an_input_size_that_a_network_cannot_take(tiny_weights):
@@ -228,6 +248,7 @@ def test_a_full_gpu_is_told_with_the_setting(tiles):
         input_px=8,
         pixel_mean=(0.0,) * 3,
         pixel_std=(1.0,) * 3,
+        model_arguments={},
         weights_hash="",
         dtype=torch.float32,
         device=torch.device("cpu"),

@@ -20,7 +20,13 @@ def tiles(shared_data):
 
 
 def encoder(name, **settings):
-    defaults = {"weights": None, "input_px": None, "pixel_mean": None, "pixel_std": None}
+    defaults = {
+        "weights": None,
+        "input_px": None,
+        "pixel_mean": None,
+        "pixel_std": None,
+        "model_arguments": {},
+    }
     return create_encoder(name, **{**defaults, **settings}, precision="float32", device="cpu")
 
 

@@ -155,3 +155,13 @@ def test_pattern_classes_are_ojalas():
     classes = module._PATTERN_OF_CODE
     assert np.bincount(classes).tolist() == [1, 8, 8, 8, 8, 8, 8, 8, 1, 198]
     assert [classes[code] for code in (0b0, 0b1, 0b11, 0b10000001, 0b101, 0b11111111)] == [0, 1, 2, 2, 9, 8]
+
+
+def test_the_same_pixels_give_the_same_bits_wherever_they_lie_in_memory():
+    tiles = np.random.default_rng(0).integers(0, 256, (5, 40, 40, 3), dtype=np.uint8)
+    expected = stain_texture(tiles)
+    for shift in range(1, 9):
+        memory = np.empty(tiles.size + shift, np.uint8)
+        moved = memory[shift:].reshape(tiles.shape)
+        moved[:] = tiles
+        assert np.array_equal(stain_texture(moved), expected)

@@ -134,6 +134,8 @@ def test_the_color_range_follows_the_mapping_unless_told_otherwise():
     attention = picture(scores=np.array([2.0, 4.0]), mapping="attention x tiles (softmax)")
     image = render_heatmap(**attention).astype(int)
     assert np.abs(image[TITLE_PX + 50, SIDE_PX + 50] - blended(0.5)).max() <= 1
+    even = render_heatmap(**attention | {"scores": np.array([1.0, 0.5])}).astype(int)
+    assert np.abs(even[TITLE_PX + 50, SIDE_PX + 50] - blended(0.5)).max() <= 1
     narrowed = render_heatmap(**attention, vmin=2, vmax=3).astype(int)
     assert np.abs(narrowed[TITLE_PX + 50, SIDE_PX + 50] - blended(0.0)).max() <= 1
     assert np.abs(narrowed[TITLE_PX + 50, SIDE_PX + 150] - blended(1.0)).max() <= 1

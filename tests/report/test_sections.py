@@ -55,6 +55,7 @@ def test_the_headline_says_where_thresholds_come_from_and_warns_of_few_slides(cl
     section = performance_section(clean_record.metrics)
     assert "rule youden, chosen on the part 'val' of each fold, never on test" in notes(section)
     assert "the rarer class has 12 test slides" in notes(section)
+    assert "Mean features (baseline), ABMIL teacher: an interval without width" in notes(section)
     assert "Read with care" not in notes(performance_section(RunMaker(slides=80).record().metrics))
 
 
@@ -68,7 +69,9 @@ def test_undefined_metrics_are_shown_with_their_reason(clean_record):
     shown = row_of(tables(performance_section(metrics))[0], "WENO student")
     assert (shown["AUC"].text, shown["AUC"].note) == ("n/a", "no positives among 8")
     assert shown["AUC over folds"].text == "n/a"
-    assert row_of(tables(fold_section(metrics))[0], "WENO student")["AUC"].note == "no negatives among 3"
+    fold = row_of(tables(fold_section(metrics))[0], "WENO student")
+    assert fold["AUC"].note == "no negatives among 3"
+    assert (fold["Threshold"].text, fold["Threshold"].note) == ("0.400", "")
 
 
 def test_confusion_matrices_hold_every_slide(clean_record):
@@ -237,3 +240,9 @@ def test_a_slide_that_cannot_be_shown_says_why(clean_record):
     assert dict(card.facts)["Student probability"] == f"{chosen.row.student_probability:.3f}"
     assert card.verdict == f"right: called {chosen.row.student_call}, labeled {chosen.row.label}"
     assert "No slide is shown" in notes(gallery_section([]))
+
+
+def test_models_that_never_improved_are_counted(clean_record):
+    assert "first epoch" not in notes(training_section(clean_record.models))
+    stuck = [model._replace(selected_epoch=0) for model in clean_record.models[:1]]
+    assert "1 of 1 models were kept at their first epoch" in notes(training_section(stuck))

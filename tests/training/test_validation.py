@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from wsi_kd.core.device import choose_device, matmul_dtype
 from wsi_kd.core.errors import BadInput
-from wsi_kd.training.device import choose_device, matmul_dtype
 from wsi_kd.training.validation import auc, macro_auc, pool_student, ranking_loss, score_validation
 
 

@@ -18,7 +18,7 @@ OPENSLIDE_FLOOR = (4, 0, 1)
 TORCH_FLOOR = (2, 10)
 """Earlier versions run code from weight files that torch.load(weights_only=True) should refuse."""
 SAMPLED_SLIDES = 20
-GIB = 2**30
+BINARY_STEP = 1024
 
 
 class State(StrEnum):
@@ -72,7 +72,7 @@ def check_torch() -> list[Check]:
 def check_packages() -> Check:
     """Tell the versions of the packages that read files; an absent one is broken."""
     found, absent = [], []
-    for name in ("timm", "h5py", "safetensors", "shapely", "opencv-python-headless", "snakemake"):
+    for name in ("h5py", "safetensors", "shapely", "opencv-python-headless", "snakemake"):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
@@ -82,27 +82,29 @@ def check_packages() -> Check:
     return Check("packages", State.OK, ", ".join(found))
 
 
+def check_timm() -> Check:
+    """Import timm, which brings every network encoder."""
+    try:
+        from wsi_kd.features.torchvision_import import import_timm
+
+        timm = import_timm()
+    except (ImportError, OSError, RuntimeError) as error:
+        remedy = "make install: timm, torch and torchvision must fit each other, as constraints.txt pins them"
+        return Check("timm", State.BROKEN, f"does not load: {_line(error)}", remedy)
+    return Check("timm", State.OK, str(timm.__version__))
+
+
 def check_encoder(settings: Settings) -> tuple[Check, int]:
     """Build the encoder that the settings name; tell its features a tile (0 where it cannot be built)."""
-    from wsi_kd.features.encoders import create_encoder
+    from wsi_kd.steps.encoder import build_encoder
 
-    embed = settings.embed
     try:
-        encoder = create_encoder(
-            embed.encoder,
-            weights=embed.weights,
-            input_px=embed.input_px,
-            pixel_mean=embed.pixel_mean,
-            pixel_std=embed.pixel_std,
-            precision=embed.precision,
-            device=embed.device,
-        )
+        encoder = build_encoder(settings.embed)
     except WsiKdError as error:
         remedy = "correct the section embed; hub models need the network once, or embed.weights"
         return Check("encoder", State.BROKEN, _line(error), remedy), 0
-    return Check(
-        "encoder", State.OK, f"{encoder.name}: {encoder.feature_dim} features a tile"
-    ), encoder.feature_dim
+    found = f"{encoder.name}: {encoder.feature_dim} features a tile"
+    return Check("encoder", State.OK, found), encoder.feature_dim
 
 
 def check_manifest(settings: Settings) -> tuple[Check, Manifest | None]:
@@ -125,13 +127,27 @@ def check_disk(settings: Settings, manifest: Manifest | None, *, bytes_per_tile:
             "disk", State.BROKEN, f"{folder} cannot be written", "set run.results_dir to another folder"
         )
     free = shutil.disk_usage(folder).free
-    tiles = _tiles_at_most(settings, manifest)
-    needed = tiles * bytes_per_tile
-    found = f"{free / GIB:.1f} GiB free at {folder}; features need at most {needed / GIB:.1f} GiB"
+    needed = _tiles_at_most(settings, manifest) * bytes_per_tile
+    found = f"{human_size(free)} free at {folder}; features need at most {human_size(needed)}"
+    if not needed:
+        return Check("disk", State.OK, f"{human_size(free)} free at {folder}; the need cannot be told yet")
     remedy = "free space, set run.results_dir to another disk, or raise tile.tile_mpp"
     if free < needed / 10:
         return Check("disk", State.BROKEN, found, remedy)
     return Check("disk", State.WARNING if free < needed else State.OK, found, remedy if free < needed else "")
+
+
+def human_size(count: float) -> str:
+    """Write a number of bytes in binary units.
+
+    >>> human_size(3 * 2**30), human_size(1.5 * 2**20)
+    ('3.0 GiB', '1.5 MiB')
+    """
+    for unit in ("B", "KiB", "MiB"):
+        if count < BINARY_STEP:
+            return f"{count:.1f} {unit}"
+        count /= BINARY_STEP
+    return f"{count:.1f} GiB"
 
 
 def compare(name: str, found: str, *, floor: tuple[int, ...], remedy: str) -> Check:

@@ -13,6 +13,7 @@ from wsi_kd.cli.diagnosis import (
     check_manifest,
     check_openslide,
     check_packages,
+    check_timm,
     check_torch,
 )
 from wsi_kd.cli.options import ConfigFile
@@ -40,7 +41,7 @@ def doctor(*, config: ConfigFile = None) -> None:
 
 def installation() -> list[Check]:
     """Check what needs no settings."""
-    return [check_cpus(), check_openslide(), *check_torch(), check_packages()]
+    return [check_cpus(), check_openslide(), *check_torch(), check_timm(), check_packages()]
 
 
 def cohort(settings: Settings) -> list[Check]:

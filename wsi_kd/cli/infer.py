@@ -45,8 +45,8 @@ def infer(
     statuses = run_infer(
         rows, model_dir=model_dir, out_dir=out, device=device, weights=weights, on_slide=_tell
     )
-    typer.echo(f"written to {out}; research only, not for diagnosis")
     judge(statuses, max_failed=max_failed)
+    typer.echo(f"written to {out}; research only, not for diagnosis")
 
 
 def find_model(folder: Path) -> Path:

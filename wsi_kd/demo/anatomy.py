@@ -53,14 +53,14 @@ def draw_layout(rng: np.random.Generator, *, with_tumor: bool, with_tissue: bool
 def draw_traits(rng: np.random.Generator) -> Traits:
     """Draw the composition of one slide's tissue; the label has no part in it."""
     return Traits(
-        gland_share=float(rng.uniform(0.25, 0.75)),
-        reactive_share=float(rng.choice([0.0, 0.1, 0.35], p=[0.4, 0.35, 0.25])),
-        aggregates=int(rng.integers(0, 5)),
-        lymphocytes=float(rng.uniform(0.02, 0.22)),
-        fat_share=float(rng.choice([0.0, 0.12])),
-        folds=int(rng.integers(0, 3)),
-        nuclear_scale=float(rng.uniform(0.92, 1.08)),
-        grade=float(rng.uniform(0.45, 1.0)),
+        gland_share=float(rng.uniform(0.4, 0.6)),
+        reactive_share=float(rng.uniform(0.08, 0.22)),
+        aggregates=int(rng.integers(2, 5)),
+        lymphocytes=float(rng.uniform(0.06, 0.18)),
+        fat_share=float(rng.uniform(0.03, 0.10)),
+        folds=int(rng.integers(1, 3)),
+        nuclear_scale=float(rng.uniform(0.96, 1.04)),
+        grade=float(rng.uniform(0.65, 1.0)),
     )
 
 
@@ -125,7 +125,7 @@ def _tumor(rng: np.random.Generator, *, pieces: tuple[shapely.Polygon, ...]) -> 
     tissue = shapely.union_all(pieces)
     for _ in range(ATTEMPTS):
         regions = int(rng.integers(1, 3))
-        wanted = rng.uniform(0.06, 0.14) * tissue.area / regions
+        wanted = rng.uniform(0.075, 0.14) * tissue.area / regions
         parts = []
         for _ in range(regions):
             home = pieces[int(rng.integers(0, len(pieces)))]

@@ -35,17 +35,17 @@ class Stain(NamedTuple):
 
 def draw_stain(rng: np.random.Generator, *, site: int) -> Stain:
     """Draw the staining of one slide; sites (0, 1) differ in scanner and stain, slides differ even more."""
-    eosin_strength = rng.uniform(0.60, 1.50)
-    hematoxylin_strength = rng.uniform(0.65, 1.45)
-    brightness = rng.uniform(218, 248)
-    tint = np.array([1.0, 0.985, 1.0] if site == 0 else [0.985, 0.985, 0.97]) + rng.normal(0, 0.008, 3)
+    eosin_strength = rng.uniform(0.72, 1.35)
+    hematoxylin_strength = rng.uniform(0.78, 1.28)
+    brightness = rng.uniform(224, 248)
+    tint = np.array([1.0, 0.985, 1.0] if site == 0 else [0.985, 0.985, 0.97]) + rng.normal(0, 0.004, 3)
     return Stain(
-        hematoxylin=_color(hematoxylin_strength * (np.array(HEMATOXYLIN) + rng.normal(0, 0.06, 3))),
-        eosin=_color(eosin_strength * (np.array(EOSIN) + rng.normal(0, 0.05, 3))),
+        hematoxylin=_color(hematoxylin_strength * (np.array(HEMATOXYLIN) + rng.normal(0, 0.02, 3))),
+        eosin=_color(eosin_strength * (np.array(EOSIN) + rng.normal(0, 0.02, 3))),
         glass=_color(np.minimum(brightness * tint, 252)),
-        blur_px=float(rng.uniform(0.5, 0.9) + 0.2 * site),
-        noise=float(rng.uniform(1.0, 2.5)),
-        jpeg_quality=int(rng.integers(76, 88)),
+        blur_px=float(rng.uniform(0.6, 0.8) + 0.1 * site),
+        noise=float(rng.uniform(1.4, 2.0)),
+        jpeg_quality=int(rng.integers(80, 86)),
     )
 
 

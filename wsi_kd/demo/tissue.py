@@ -99,7 +99,7 @@ def paint_piece(
     grain = _grain(shape, rng=rng)
     eosin = stains.eosin * (1 - np.float32(0.5) * np.minimum(nuclei, 1)) * grain
     hematoxylin = np.maximum(stains.hematoxylin * grain, nuclei)
-    thickness = _thickness(outline, shape=shape, folds=int(rng.integers(0, traits.folds + 1)), rng=rng)
+    thickness = _thickness(outline, shape=shape, folds=traits.folds, rng=rng)
     return Stains(hematoxylin * thickness, eosin * thickness)
 
 
@@ -120,7 +120,7 @@ def _regions(
     islands = smooth_field(rng, height=height, width=width, grain_px=110 / SCALE)
     nests = inside_tumor * (islands > np.quantile(islands, 0.3))
     lymphoid = _aggregates(
-        tissue * (1 - inside_tumor), count=int(rng.integers(0, traits.aggregates + 1)), rng=rng
+        tissue * (1 - inside_tumor), count=traits.aggregates, rng=rng
     )
     glandular = glandular * (lymphoid < 0.2)
     return Regions(*(np.float32(field) for field in (tissue, inside_tumor, nests, glandular, fat, lymphoid)))

@@ -75,6 +75,7 @@ def create_encoder(
     input_px: int | None,
     pixel_mean: tuple[float, float, float] | None,
     pixel_std: tuple[float, float, float] | None,
+    model_arguments: Mapping[str, bool | int | float | str],
     precision: str,
     device: str,
 ) -> Encoder:
@@ -86,6 +87,7 @@ def create_encoder(
         input_px: edge that tiles are resized to; None: what the encoder asks for.
         pixel_mean: subtracted from pixels in 0-1; None: what the encoder asks for.
         pixel_std: divides pixels in 0-1; None: what the encoder asks for.
+        model_arguments: passed on to timm's constructor, as a model card asks.
         precision: auto, float32 or bfloat16; auto is bfloat16 on a GPU and float32 on a CPU.
         device: auto, cpu, cuda or cuda:N.
 
@@ -94,7 +96,11 @@ def create_encoder(
     """
     if name == STAIN_TEXTURE:
         _refuse_network_settings(
-            weights=weights, input_px=input_px, pixel_mean=pixel_mean, pixel_std=pixel_std
+            weights=weights,
+            input_px=input_px,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            model_arguments=model_arguments or None,
         )
         return StainTextureEncoder()
     _check_name(name)
@@ -106,6 +112,7 @@ def create_encoder(
         input_px=input_px,
         pixel_mean=pixel_mean,
         pixel_std=pixel_std,
+        model_arguments=model_arguments,
         precision=precision,
         device=device,
     )

@@ -14,13 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.core.shapes import Coords, FeatureArray
-from wsi_kd.features.store import FeatureFile, open_hdf5, plain_dataset, require_finite
+from wsi_kd.features.store import FeatureFile, Hdf5Dataset, Hdf5File, open_hdf5, plain_dataset, require_finite
 
 REMAKE = "the program that wrote it"
 UNKNOWN_LABEL = -1
@@ -57,7 +56,7 @@ def read_foreign_features(path: Path, *, slide_mpp: float | None = None) -> Feat
     return FeatureFile(path.stem, features, coords, labels, header)
 
 
-def _features(dataset: h5py.Dataset) -> FeatureArray:
+def _features(dataset: Hdf5Dataset) -> FeatureArray:
     if dataset.size > MAX_VALUES or dataset.dtype.kind != "f":
         raise ValueError(f"features of shape {dataset.shape} and type {dataset.dtype}")
     return _rows(np.asarray(dataset[()]))
@@ -72,7 +71,7 @@ def _rows(values: np.ndarray) -> FeatureArray:
     return values.astype(np.float16 if values.dtype.itemsize == np.float16().itemsize else np.float32)
 
 
-def _coords(file: h5py.File, path: Path, *, slide_mpp: float | None, layout: str) -> Coords:
+def _coords(file: Hdf5File, path: Path, *, slide_mpp: float | None, layout: str) -> Coords:
     values = np.asarray(plain_dataset(file, "coords")[()], np.float64)
     if values.ndim != 2 or values.shape[1] != 2 or not np.isfinite(values).all():  # noqa: PLR2004 - x and y
         raise ValueError(f"coordinates of shape {values.shape}, expected finite (tiles, 2)")

@@ -63,6 +63,7 @@ class NetworkEncoder:
         input_px: int,
         pixel_mean: Color,
         pixel_std: Color,
+        model_arguments: Mapping[str, bool | int | float | str],
         weights_hash: str,
         dtype: torch.dtype,
         device: torch.device,
@@ -74,6 +75,7 @@ class NetworkEncoder:
             "input_px": input_px,
             "pixel_mean": list(pixel_mean),
             "pixel_std": list(pixel_std),
+            "model_arguments": dict(model_arguments),
         }
         self._input_px = input_px
         self._dtype = dtype
@@ -138,6 +140,7 @@ def create_network_encoder(
     input_px: int | None,
     pixel_mean: Color | None,
     pixel_std: Color | None,
+    model_arguments: Mapping[str, bool | int | float | str],
     precision: str,
     device: str,
 ) -> NetworkEncoder:
@@ -149,11 +152,13 @@ def create_network_encoder(
     place = choose_device(device)
     given = None if weights is None else read_weights(weights)
     if name.startswith("torchvision:"):
+        if model_arguments:
+            raise BadInput(f"encoder '{name}': only timm models take embed.model_arguments; remove them")
         architecture = _torchvision_architecture(
             name.removeprefix("torchvision:"), pretrained=weights is None
         )
     else:
-        architecture = _timm_architecture(name, pretrained=weights is None)
+        architecture = _timm_architecture(name, model_arguments, pretrained=weights is None)
     if weights is not None and given is not None:
         load_weights(architecture.network, given, where=weights, classifier=architecture.classifier)
     return NetworkEncoder(
@@ -162,6 +167,7 @@ def create_network_encoder(
         input_px=input_px or architecture.input_px,
         pixel_mean=pixel_mean or architecture.pixel_mean,
         pixel_std=pixel_std or architecture.pixel_std,
+        model_arguments=model_arguments,
         weights_hash=weights_hash(architecture.network) if weights is None else file_hash(weights),
         dtype=matmul_dtype(precision, place),
         device=place,
@@ -184,12 +190,14 @@ def _torchvision_architecture(name: str, *, pretrained: bool) -> Architecture:
     )
 
 
-def _timm_architecture(name: str, *, pretrained: bool) -> Architecture:
+def _timm_architecture(
+    name: str, arguments: Mapping[str, bool | int | float | str], *, pretrained: bool
+) -> Architecture:
     timm = import_timm()
     if pretrained and ":" not in name and not timm.is_model_pretrained(name):
         raise _no_weights(name, "timm has none for it")
     try:
-        network = timm.create_model(name, pretrained=pretrained, num_classes=0)
+        network = timm.create_model(name, pretrained=pretrained, num_classes=0, **arguments)
     except (
         Exception
     ) as error:  # the hub client and timm raise their own, OSError, RuntimeError, ValueError...

@@ -19,7 +19,7 @@ from wsi_kd.core.shapes import TileBatch
 HEMATOXYLIN_OD = (0.650, 0.704, 0.286)
 EOSIN_OD = (0.072, 0.990, 0.105)
 LEVELS_PER_OD = 85.0  # optical density 3 (natural logarithm) is level 255
-STAIN_TEXTURE_VERSION = 1
+STAIN_TEXTURE_VERSION = 2
 RESIDUAL_ZERO = 128.0  # the residual has both signs
 MIN_MEAN_LEVEL = 8.0  # on glass, texture is divided by this instead of a mean near 0
 RELATIVE_EDGES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.75, 2.5)
@@ -157,20 +157,23 @@ def _gradients(image: Float32[np.ndarray, "height width"], unit: float) -> tuple
     """Mean, deviation and skew of the slope, and how far all slopes point one way (0 any way, 1 one way)."""
     along_x = cv2.Sobel(image, cv2.CV_32F, 1, 0, scale=0.125, borderType=BORDER)
     along_y = cv2.Sobel(image, cv2.CV_32F, 0, 1, scale=0.125, borderType=BORDER)
-    xx, yy, xy = (
-        float(np.vdot(a, b)) for a, b in ((along_x, along_x), (along_y, along_y), (along_x, along_y))
-    )
-    coherence = np.hypot(xx - yy, 2 * xy) / (xx + yy + image.size * 1e-3)
+    xx, yy = _mean(along_x * along_x), _mean(along_y * along_y)
+    coherence = np.hypot(xx - yy, 2 * _mean(along_x * along_y)) / (xx + yy + 1e-3)
     return *_spread(cv2.magnitude(along_x, along_y), unit), float(coherence)
 
 
 def _spread(image: Float32[np.ndarray, "height width"], unit: float) -> tuple[float, float, float]:
     """Mean, standard deviation and asymmetry (third central moment over variance) in multiples of `unit`."""
-    mean = cv2.mean(image)[0]
+    mean = _mean(image)
     centered = image - np.float32(mean)
-    variance = float(np.vdot(centered, centered)) / image.size
-    third = float(np.vdot(centered * centered, centered)) / image.size
+    squared = centered * centered
+    variance, third = _mean(squared), _mean(squared * centered)
     return mean / unit, float(np.sqrt(variance)) / unit, third / (variance + 1.0) / unit
+
+
+def _mean(image: Float32[np.ndarray, "height width"]) -> float:
+    """Mean, summed in double precision: the last bit of a BLAS product depends on where the array lies."""
+    return float(cv2.mean(image)[0])
 
 
 def _patterns(levels: UInt8[np.ndarray, "height width"], radius: int) -> Float64[np.ndarray, "10"]:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import h5py
 import numpy as np
@@ -24,6 +24,9 @@ from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash, publish
 from wsi_kd.core.provenance import SCHEMA_VERSION, check_schema
 from wsi_kd.core.shapes import Coords, FeatureArray, TileLabels
+
+Hdf5File: TypeAlias = h5py.File
+Hdf5Dataset: TypeAlias = h5py.Dataset
 
 REMAKE = {"tiles": "wsi-kd tile", "features": "wsi-kd embed"}
 ROOT_KEYS = (

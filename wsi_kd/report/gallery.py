@@ -87,7 +87,7 @@ def slide_card(chosen: Chosen, view: SlideView | None, *, note: str = "") -> Car
         ("Case", row.case_id),
         ("Student probability", student),
         ("Teacher probability", f"{row.teacher_probability:.3f}"),
-        (f"Threshold ({chosen.score}, by validation)", f"{threshold_of(row, chosen.score):.3f}"),
+        (f"Threshold ({chosen.score}, chosen on validation)", f"{threshold_of(row, chosen.score):.3f}"),
         ("Model", f"{RECIPE_NAMES.get(model.recipe, model.recipe)}, seed {model.seed}, fold {model.fold}"),
     )
     pictures = () if view is None else _pictures(row.slide_id, view)

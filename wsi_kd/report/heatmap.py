@@ -26,19 +26,24 @@ OPACITY = 0.55
 
 
 class ScoreRange(NamedTuple):
-    """Ends of a mapping's color bar; None: the largest score of the slide."""
+    """Ends of a mapping's color bar."""
 
     vmin: float
-    vmax: float | None
+    vmax: float
+    grows: bool = False
+    """The upper end is the slide's largest score where that is above vmax."""
 
 
 MAPPINGS = {
     "student probability": ScoreRange(0.0, 1.0),
     "teacher evidence probability": ScoreRange(0.0, 1.0),
     "attention percentile": ScoreRange(0.0, 100.0),
-    "attention x tiles (softmax)": ScoreRange(0.0, None),
+    "attention x tiles (softmax)": ScoreRange(0.0, 2.0, grows=True),
 }
-"""What a color can mean; the color bar always says which. Attention x tiles: 1 is an even spread."""
+"""What a color can mean; the color bar always says which.
+
+Attention x tiles is 1 for an even spread: its bar ends at 2 at least, so that even attention never looks hot.
+"""
 
 
 class Heatmap(TypedDict):
@@ -204,9 +209,8 @@ def _color_ends(
 ) -> Normalize:
     low = ends.vmin if vmin is None else vmin
     high = ends.vmax if vmax is None else vmax
-    if high is None:
-        known = averages[np.isfinite(averages)]
-        high = float(known.max(initial=low))
+    if vmax is None and ends.grows:
+        high = float(averages[np.isfinite(averages)].max(initial=high))
     return Normalize(low, high if high > low else low + 1.0, clip=True)
 
 

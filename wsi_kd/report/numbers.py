@@ -27,6 +27,15 @@ def number_cell(value: float | None, note: str = "") -> Cell:
     return Cell(UNDEFINED if value is None else f"{value:.3f}", note=note, number=value)
 
 
+def known_cell(value: float | None, absent: str) -> Cell:
+    """Show one number, or `n/a` and why it is absent.
+
+    >>> known_cell(0.5, "no student").note, known_cell(None, "no student").note
+    ('', 'no student')
+    """
+    return number_cell(value, absent if value is None else "")
+
+
 def metric_cell(metric: Mapping[str, Any]) -> Cell:
     """Show a `MetricValue` of metrics.json."""
     return number_cell(metric["value"], metric["reason"])

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from wsi_kd.evaluation.schema import ConfusionCounts, InstanceMetrics, Metrics, ScoreMetrics
+from wsi_kd.evaluation.schema import ConfusionCounts, InstanceMetrics, Metrics, PooledMetric, ScoreMetrics
 from wsi_kd.inference.calls import positive_name
 from wsi_kd.report.figures import Estimate, interval_chart
-from wsi_kd.report.numbers import count_cell, interval_cell, metric_cell, number_cell, spread_cell
+from wsi_kd.report.numbers import count_cell, interval_cell, known_cell, metric_cell, spread_cell
 from wsi_kd.report.page import Block, Cell, Chart, Column, Note, Section, Table
 from wsi_kd.report.record import baseline_name, model_name
 
@@ -141,8 +141,18 @@ def _cautions(scores: tuple[NamedScore, ...]) -> Iterator[Note]:
         yield Note("Nothing was predicted: there is no model in this run.")
         return
     rarer = min(min(record["positives"], record["slides"] - record["positives"]) for record in records)
+    flat = [score.name for score in scores if _is_flat(score.metrics["pooled"]["roc_auc"])]
+    if flat:
+        yield Note(
+            f"Read with care: {', '.join(flat)}: an interval without width says that no resample changed the "
+            "AUC, not that it is certain."
+        )
     if rarer < FEW_POSITIVES:
         yield Note(f"Read with care: the rarer class has {rarer} test slides (fewer than {FEW_POSITIVES}).")
+
+
+def _is_flat(pooled: PooledMetric) -> bool:
+    return pooled["low"] is not None and pooled["low"] == pooled["high"]
 
 
 def _estimate(score: NamedScore) -> Estimate | None:
@@ -188,7 +198,7 @@ def _fold_row(name: str, record: Mapping[str, Any]) -> tuple[Cell, ...]:
         fold,
         count_cell(record["slides"]),
         count_cell(record["positives"]),
-        number_cell(record["threshold"], "one a fold"),
+        known_cell(record["threshold"], "one a fold"),
         *(metric_cell(record[metric]) for metric in SLIDE_HEADINGS),
         metric_cell(record["f1"]),
     )

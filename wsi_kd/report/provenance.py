@@ -3,7 +3,7 @@
 import yaml
 
 from wsi_kd.evaluation.schema import Metrics
-from wsi_kd.report.numbers import count_cell, number_cell
+from wsi_kd.report.numbers import count_cell, known_cell
 from wsi_kd.report.page import Cell, Column, Listing, Note, Section, Table
 from wsi_kd.report.record import RECIPE_NAMES, RunRecord
 
@@ -45,8 +45,8 @@ def _models(metrics: Metrics) -> Table:
             count_cell(model["seed"]),
             count_cell(model["fold"]),
             count_cell(model["epoch"]),
-            number_cell(model["thresholds"].get("teacher"), "no teacher"),
-            number_cell(model["thresholds"].get("student"), "no student"),
+            known_cell(model["thresholds"].get("teacher"), "no teacher"),
+            known_cell(model["thresholds"].get("student"), "no student"),
             Cell(f"{model['threshold_rule']} on {model['threshold_split']}"),
             Cell(model["weights_sha256"][:SHOWN_HASH]),
         )

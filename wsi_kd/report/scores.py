@@ -60,8 +60,14 @@ def score_section(record: RunRecord) -> Section:
 
 
 def training_section(models: Sequence[ModelRun]) -> Section:
-    """Build the training curves of every recipe and seed."""
+    """Build the training curves of every recipe and seed; models that never improved are counted."""
     blocks: list[Block] = []
+    stuck = sum(run.selected_epoch == 0 for run in models)
+    if stuck:
+        text = (
+            f"Read with care: {stuck} of {len(models)} models were kept at their first epoch: none after it "
+        )
+        blocks.append(Note(f"{text}had a lower validation loss."))
     for recipe, runs in _by_recipe(models):
         for seed in sorted({run.seed for run in runs}):
             chosen = [run for run in runs if run.seed == seed]

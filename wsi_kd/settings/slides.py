@@ -78,6 +78,8 @@ class EmbedSettings(Section):
     """Mean subtracted from pixels in 0-1; default: what the encoder asks for."""
     pixel_std: tuple[float, float, float] | None = None
     """Standard deviation that pixels in 0-1 are divided by; default: what the encoder asks for."""
+    model_arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """Passed on to timm's constructor, as a model card asks (UNI: init_values, dynamic_img_size)."""
     dtype: Literal["float16", "float32"] = "float16"
     """How features are stored."""
     batch_size: int = Field(default=64, ge=1)

@@ -12,19 +12,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.core.errors import BadInput, SlideProblem, WsiKdError
-from wsi_kd.core.files import content_hash, file_hash
+from wsi_kd.core.files import content_hash
 from wsi_kd.core.machine import usable_cpus
-from wsi_kd.core.provenance import package_versions, stamp
+from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.core.shapes import FeatureArray, Pixels
 from wsi_kd.features.embed import EmbeddedTiles, TileReader, embed_tiles
-from wsi_kd.features.encoders import STAIN_TEXTURE, Encoder, create_encoder
+from wsi_kd.features.encoders import Encoder
 from wsi_kd.features.store import FeatureFile, TileFile, array_hash, read_features, read_tiles, write_features
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.slides import EmbedSettings
 from wsi_kd.slides.fingerprint import slide_fingerprint
 from wsi_kd.slides.pyramid import plan_read, read_tile
 from wsi_kd.slides.reader import open_slide
+from wsi_kd.steps.encoder import build_encoder, weights_identity
 from wsi_kd.steps.status import failure, inputs_hash, status_row, write_status
 
 STEP = "embed"
@@ -66,27 +67,27 @@ def run_embed(
             slide that is not the one that was tiled, features that the chosen dtype does not hold.
         RunFailed: a file could not be written.
     """
-    weights = _weights_identity(settings.embed)
+    weights = weights_identity(settings.embed)
     jobs = [_job(row, tiles_dir, features_dir, settings=settings, weights=weights) for row in rows]
-    encoder = _build_encoder(settings.embed) if _needs_encoder(jobs) else None
+    encoder = build_encoder(settings.embed) if _needs_encoder(jobs) else None
     statuses = []
     with _progress(sum(len(job.tiles.coords) for job in jobs if job.done is None)) as tell:
         for job in jobs:
             started = time.perf_counter()
             features = job.done or _run_job(job, encoder, settings, workers=workers, on_tiles=tell)
             seconds = time.perf_counter() - started
-            tiles = len(features.coords)
-            statuses.append(status_row(features.header, step=STEP, tiles=tiles, seconds=seconds))
+            found = len(features.coords)
+            statuses.append(status_row(features.header, step=STEP, tiles=found, seconds=seconds))
     write_status(status_path, statuses, stamp(STEP, {"embed": settings.embed.model_dump(mode="json")}))
     return statuses
 
 
-def embed_slide(  # noqa: PLR0917 - what it is made of, where, by what, how: the order of the line
+def embed_slide(
     tiles: TileFile,
     row: SlideRow,
     encoder: Encoder,
-    settings: Settings,
     *,
+    settings: Settings,
     workers: int | None = None,
     on_tiles: Callable[[int], None] = lambda _: None,
 ) -> FeatureFile:
@@ -229,7 +230,9 @@ def _run_job(
         features = _without_features(job.tiles, _header(job.tiles, None, settings))
     else:
         _check_same_slide(job)
-        features = embed_slide(job.tiles, job.row, encoder, settings, workers=workers, on_tiles=on_tiles)
+        features = embed_slide(
+            job.tiles, job.row, encoder, settings=settings, workers=workers, on_tiles=on_tiles
+        )
     signed = features._replace(header={**features.header, "inputs_hash": job.inputs_hash})
     write_features(job.path, signed)
     return signed
@@ -252,27 +255,6 @@ def _needs_encoder(jobs: Sequence[_Job]) -> bool:
     return any(job.done is None for job in jobs) and any(len(job.tiles.coords) for job in jobs)
 
 
-def _build_encoder(embed: EmbedSettings) -> Encoder:
-    return create_encoder(
-        embed.encoder,
-        weights=embed.weights,
-        input_px=embed.input_px,
-        pixel_mean=embed.pixel_mean,
-        pixel_std=embed.pixel_std,
-        precision=embed.precision,
-        device=embed.device,
-    )
-
-
-def _weights_identity(embed: EmbedSettings) -> dict[str, str]:
-    """Tell weights apart without building the encoder: by the file, or by the timm that chooses them."""
-    if embed.weights is not None:
-        if not embed.weights.is_file():
-            raise BadInput(f"{embed.weights}: no such weight file; correct embed.weights")
-        return {"weights_sha256": file_hash(embed.weights)}
-    return {} if embed.encoder == STAIN_TEXTURE else {"timm": package_versions()["timm"]}
-
-
 def _kept(path: Path, expected_hash: str) -> FeatureFile | None:
     if not path.is_file():
         return None
@@ -280,7 +262,8 @@ def _kept(path: Path, expected_hash: str) -> FeatureFile | None:
         features = read_features(path)
     except BadInput:
         return None  # damaged: it is made anew
-    return features if features.header.get("inputs_hash") == expected_hash else None
+    fits = features.header.get("inputs_hash") == expected_hash
+    return features._replace(features=features.features[:0].copy()) if fits else None  # frees memory
 
 
 @contextmanager

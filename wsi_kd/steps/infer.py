@@ -8,12 +8,13 @@ from typing import NamedTuple
 import torch
 
 from wsi_kd.bags.manifest import SlideRow
+from wsi_kd.core.device import choose_device
 from wsi_kd.core.errors import BadInput, RunFailed, SlideProblem
 from wsi_kd.core.files import file_hash, sidecar
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.core.shapes import Pixels
-from wsi_kd.features.encoders import Encoder, create_encoder
+from wsi_kd.features.encoders import Encoder
 from wsi_kd.features.store import FeatureFile
 from wsi_kd.inference.export import (
     SlideOutcome,
@@ -29,11 +30,11 @@ from wsi_kd.settings.all import Settings, parse_settings
 from wsi_kd.slides.pyramid import Thumbnail, read_thumbnail
 from wsi_kd.slides.reader import open_slide
 from wsi_kd.steps.embed import embed_slide
+from wsi_kd.steps.encoder import build_encoder
 from wsi_kd.steps.mask import mask_slide
 from wsi_kd.steps.status import failure, status_row, write_status
 from wsi_kd.steps.tile import tile_slide
 from wsi_kd.training.checkpoint import LoadedModel, load_model
-from wsi_kd.training.device import choose_device
 
 STEP = "infer"
 HEATMAP_PX = 1200
@@ -109,15 +110,7 @@ def load_inference(model_dir: Path, *, device: str, weights: Path | None) -> Inf
     place = choose_device(device)
     settings = _settings(loaded, device=str(place), weights=weights, where=model_dir / "model.json")
     embed = settings.embed
-    encoder = create_encoder(
-        embed.encoder,
-        weights=embed.weights,
-        input_px=embed.input_px,
-        pixel_mean=embed.pixel_mean,
-        pixel_std=embed.pixel_std,
-        precision=embed.precision,
-        device=embed.device,
-    )
+    encoder = build_encoder(embed)
     _check_encoder(encoder, loaded, where=str(embed.weights or embed.encoder))
     loaded.model.to(place)
     return Inference(loaded, encoder, settings, place)
@@ -129,7 +122,7 @@ def infer_slide(row: SlideRow, inference: Inference, *, folder: Path) -> StatusR
     _clear(folder)
     tissue = mask_slide(row, inference.settings)
     tiles = tile_slide(tissue, row, inference.settings)
-    features = embed_slide(tiles, row, inference.encoder, inference.settings)
+    features = embed_slide(tiles, row, inference.encoder, settings=inference.settings)
     scored: ScoredSlide | None = None
     if features.header["status"] == SlideStatus.OK:
         try:

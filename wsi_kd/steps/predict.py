@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_kd.bags.manifest import Manifest, SlideRow
+from wsi_kd.core.device import choose_device
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.provenance import stamp
 from wsi_kd.features.store import FeatureFile, read_features
@@ -16,7 +17,6 @@ from wsi_kd.settings.all import Settings
 from wsi_kd.steps.scored_models import manifest_rows
 from wsi_kd.steps.split import read_splits
 from wsi_kd.training.checkpoint import load_model
-from wsi_kd.training.device import choose_device
 
 MODEL_FACTS = (
     "recipe",

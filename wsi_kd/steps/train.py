@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from wsi_kd.bags.datasets import MUST_AGREE, BagSet, load_bags
 from wsi_kd.bags.manifest import Manifest
 from wsi_kd.bags.splits import Fold
+from wsi_kd.core.device import choose_device
 from wsi_kd.core.errors import BadInput, unknown_name
 from wsi_kd.core.files import publish_table
 from wsi_kd.core.provenance import stamp
@@ -24,7 +25,6 @@ from wsi_kd.settings.models import TrainSettings
 from wsi_kd.steps.split import read_splits
 from wsi_kd.steps.train_plan import plan_architecture, plan_distillation, plan_mining, plan_optimization
 from wsi_kd.training.checkpoint import save_model
-from wsi_kd.training.device import choose_device
 from wsi_kd.training.loop import OnEpoch, Trained
 from wsi_kd.training.recipes.abmil import train_abmil
 from wsi_kd.training.recipes.weno import train_weno

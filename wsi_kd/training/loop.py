@@ -14,11 +14,11 @@ from torch import Tensor
 
 from wsi_kd.bags.datasets import BagSet
 from wsi_kd.bags.packing import PackedBags, pack, plan_batches
+from wsi_kd.core.device import choose_device, matmul_dtype
 from wsi_kd.mil.instance_classifier import InstanceClassifier
 from wsi_kd.mil.registry import create_model
 from wsi_kd.mil.weno import TeacherStudent
 from wsi_kd.training.bag_checks import check_bags, feature_moments
-from wsi_kd.training.device import choose_device, matmul_dtype
 from wsi_kd.training.losses import LossLedger
 from wsi_kd.training.plan import Architecture, Optimization, StudentPooling
 from wsi_kd.training.state import HistoryRow, TrainingState, restore_state, save_state

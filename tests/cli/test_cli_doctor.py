@@ -1,0 +1,62 @@
+"""`wsi-kd doctor`: each fault is found, with its remedy, and only faults fail."""
+
+import shutil
+
+import pytest
+import yaml
+
+from wsi_kd.cli import diagnosis
+from wsi_kd.cli.app import run
+from wsi_kd.cli.diagnosis import State, check_disk, check_manifest, compare
+from wsi_kd.settings.all import parse_settings
+
+
+@pytest.mark.parametrize(
+    ("found", "state"),
+    [
+        ("4.0.1", State.OK),
+        ("4.0.0", State.BROKEN),
+        ("3.4.1", State.BROKEN),
+        ("4.1.0", State.OK),
+        ("10.0.0", State.OK),
+        ("4.0.1+cpu", State.OK),
+    ],
+)
+def test_versions_are_compared_as_numbers(found, state):
+    check = compare("OpenSlide", found, floor=(4, 0, 1), remedy="upgrade")
+    assert check.state is state
+    assert check.remedy == ("" if state is State.OK else "upgrade")
+
+
+def test_a_whole_installation_passes(capsys):
+    assert run(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("OpenSlide", "torch", "timm", "CPU cores"):
+        assert name in shown
+    assert "broken" not in shown
+
+
+def test_every_fault_of_a_cohort_is_told(tmp_path, capsys):
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump({"run": {"manifest": str(tmp_path / "absent.csv")}}))
+    assert run(["doctor", "--config", str(tmp_path / "my.yaml")]) == 2
+    shown = capsys.readouterr()
+    assert shown.out.count("broken") == 1
+    assert "checks failed: manifest" in shown.err
+
+
+def test_the_need_of_disk_follows_from_the_slides(tmp_path, monkeypatch, synthetic_slide):
+    """1024 x 768 px at 0.5 um/px are 3 x 4 = 12 tiles of 256 px; two slides, 100 bytes a tile."""
+    normal, tumor = synthetic_slide("normal").path, synthetic_slide("tumor").path
+    (tmp_path / "slides.csv").write_text(f"slide_id,path,label\na,{normal},normal\nb,{tumor},tumor\n")
+    run_section = {"manifest": str(tmp_path / "slides.csv"), "results_dir": str(tmp_path / "out/deep")}
+    settings = parse_settings({"run": run_section}, where="test")
+    _, manifest = check_manifest(settings)
+    needed = 2 * 12 * 100
+
+    def state_with(free: int) -> State:
+        monkeypatch.setattr(diagnosis.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
+        return check_disk(settings, manifest, bytes_per_tile=100).state
+
+    assert state_with(needed) is State.OK
+    assert state_with(needed - 1) is State.WARNING
+    assert state_with(needed // 10 - 1) is State.BROKEN

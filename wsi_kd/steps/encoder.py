@@ -1,0 +1,30 @@
+"""From the section `embed` to the encoder it describes: one way for embed, infer and doctor."""
+
+from wsi_kd.core.errors import BadInput
+from wsi_kd.core.files import file_hash
+from wsi_kd.core.provenance import package_versions
+from wsi_kd.features.encoders import STAIN_TEXTURE, Encoder, create_encoder
+from wsi_kd.settings.slides import EmbedSettings
+
+
+def build_encoder(embed: EmbedSettings) -> Encoder:
+    """Build the encoder; see `create_encoder` for its errors."""
+    return create_encoder(
+        embed.encoder,
+        weights=embed.weights,
+        input_px=embed.input_px,
+        pixel_mean=embed.pixel_mean,
+        pixel_std=embed.pixel_std,
+        model_arguments=embed.model_arguments,
+        precision=embed.precision,
+        device=embed.device,
+    )
+
+
+def weights_identity(embed: EmbedSettings) -> dict[str, str]:
+    """Tell weights apart without building the encoder: by the file, or by the timm that chooses them."""
+    if embed.weights is not None:
+        if not embed.weights.is_file():
+            raise BadInput(f"{embed.weights}: no such weight file; correct embed.weights")
+        return {"weights_sha256": file_hash(embed.weights)}
+    return {} if embed.encoder == STAIN_TEXTURE else {"timm": package_versions()["timm"]}
