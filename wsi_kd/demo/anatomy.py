@@ -1,6 +1,6 @@
-"""Where things are on a slide: pieces of tissue, tumor regions, and the smooth fields that vary within them."""
+"""Where things are on a slide: pieces of tissue, tumor regions, smooth fields that vary within them."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -8,13 +8,18 @@ import shapely
 from jaxtyping import Float32
 from shapely.affinity import scale, translate
 
+from wsi_kd.core.errors import RunFailed
+
+Field: TypeAlias = Float32[np.ndarray, "rows columns"]
+"""A value everywhere on a canvas, in general coarser than its pixels."""
+
 LARGEST_TUMOR_SHARE = 0.15
 SMALLEST_TUMOR_SHARE = 0.02
-ATTEMPTS = 200
+ATTEMPTS = 500
 
 
 class Layout(NamedTuple):
-    """The plan of one slide in level-0 pixels; `tumor` lies within `pieces` and is empty in a normal slide."""
+    """The plan of one slide in level-0 pixels; `tumor` lies within `pieces`, empty in a normal slide."""
 
     width_px: int
     height_px: int
@@ -30,19 +35,23 @@ class Traits(NamedTuple):
     reactive_share: float
     """Share of the glands with enlarged, crowded nuclei that are not tumor."""
     aggregates: int
-    """Lymphocyte aggregates a piece, at most."""
+    """Lymphocyte aggregates a piece."""
     lymphocytes: float
     """Density (0-1) of lymphocytes strewn in the stroma."""
     fat_share: float
     folds: int
-    """Folds a piece, at most."""
+    """Folds a piece."""
     nuclear_scale: float
     grade: float
     """How far tumor nuclei differ from normal ones: 0 barely, 1 plainly."""
 
 
 def draw_layout(rng: np.random.Generator, *, with_tumor: bool, with_tissue: bool = True) -> Layout:
-    """Plan a slide about 4,000 px wide with two to four pieces of tissue; tumor takes 2 to 15 % of their area."""
+    """Plan a slide about 4,000 px wide with two to four pieces of tissue; tumor takes 2 to 15 % of them.
+
+    Raises:
+        RunFailed: no place for the tumor was found; the seed has to change.
+    """
     width = 64 * int(rng.integers(60, 69))
     height = 64 * int(rng.integers(44, 53))
     pieces = _pieces(rng, width=width, height=height) if with_tissue else ()
@@ -76,9 +85,7 @@ def blob(
     return shapely.Polygon(np.column_stack([radius * np.cos(angle), radius * np.sin(angle)]))
 
 
-def smooth_field(
-    rng: np.random.Generator, *, height: int, width: int, grain_px: float
-) -> Float32[np.ndarray, "height width"]:
+def smooth_field(rng: np.random.Generator, *, height: int, width: int, grain_px: float) -> Field:
     """Draw smooth noise of about unit variance whose hills are about `grain_px` wide."""
     rows, columns = (max(4, int(np.ceil(extent / grain_px)) + 3) for extent in (height, width))
     coarse = rng.standard_normal((rows, columns), dtype=np.float32)
@@ -86,10 +93,8 @@ def smooth_field(
     return np.asarray(field * 1.3, np.float32)
 
 
-def fill(
-    area: shapely.Polygon | shapely.MultiPolygon, *, height: int, width: int, shrink: int
-) -> Float32[np.ndarray, "height width"]:
-    """Paint the inside of a polygon with 1 on a canvas that is `shrink` times coarser than its coordinates."""
+def fill(area: shapely.Polygon | shapely.MultiPolygon, *, height: int, width: int, shrink: int) -> Field:
+    """Paint the inside of a polygon with 1 on a canvas `shrink` times coarser than its coordinates."""
     mask = np.zeros((height, width), np.uint8)
     outlines = [
         np.round(np.asarray(part.exterior.coords) / shrink).astype(np.int32)
@@ -115,8 +120,8 @@ def _pieces(rng: np.random.Generator, *, width: int, height: int) -> tuple[shape
             origin=(0, 0),
         )
         shift = rng.uniform(-0.04, 0.04, 2) * (cell_width, cell_height)
-        center = ((index % columns + 0.5) * cell_width, (index // columns + 0.5) * cell_height) + shift
-        pieces.append(translate(outline, *center))
+        x, y = (index % columns + 0.5) * cell_width, (index // columns + 0.5) * cell_height
+        pieces.append(translate(outline, x + shift[0], y + shift[1]))
     return tuple(pieces)
 
 
@@ -138,4 +143,6 @@ def _tumor(rng: np.random.Generator, *, pieces: tuple[shapely.Polygon, ...]) -> 
         whole = all(part.area > 0.7 * wanted for part in polygons)
         if polygons and whole and SMALLEST_TUMOR_SHARE <= tumor.area / tissue.area <= LARGEST_TUMOR_SHARE:
             return shapely.MultiPolygon(polygons)
-    raise RuntimeError(f"no tumor region of 2-15 % fits into the pieces after {ATTEMPTS} attempts")
+    raise RunFailed(
+        f"no tumor of 2 to 15 % of the tissue fits after {ATTEMPTS} attempts; draw with another seed"
+    )

@@ -32,9 +32,9 @@ COLUMNS = ("slide_id", "path", "label", "case_id", "site", "annotation")
 def draw_cohort(out_dir: Path, *, slides: int = 44, seed: int = 0, workers: int = 1) -> Path:
     """Draw the cohort below `out_dir` and return its manifest `slides.csv`, written last.
 
-    Patients come in pairs, one normal, one with tumor, of the same site and number of slides. Stain, brightness
-    and the make-up of the benign tissue are drawn without regard to the label. The same seed and library
-    versions give the same bytes.
+    Patients come in pairs, one normal, one with tumor, of the same site and number of slides. Stain,
+    brightness and the make-up of the benign tissue are drawn without regard to the label. The same seed and
+    library versions give the same bytes.
 
     Args:
         out_dir: gets `slides/<slide_id>.tiff`, `annotations/<slide_id>.geojson` and `slides.csv`.

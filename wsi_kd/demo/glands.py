@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
-from wsi_kd.demo.anatomy import Traits, smooth_field
+from wsi_kd.demo.anatomy import Field, Traits, smooth_field
 from wsi_kd.demo.nuclei import Cells, lookup, scatter
 from wsi_kd.demo.stains import Concentration
 
@@ -29,7 +29,7 @@ class Glands(NamedTuple):
     reactive: Bool[np.ndarray, "glands"]
 
 
-def draw_glands(room: Concentration, *, scale: int, traits: Traits, rng: np.random.Generator) -> Glands:
+def draw_glands(room: Field, *, scale: int, traits: Traits, rng: np.random.Generator) -> Glands:
     """Draw glands where `room` (0-1, `scale` times coarser than the canvas) has space for them."""
     x, y = scatter(room, spacing_px=SPACING_PX, scale=scale, rng=rng, jitter=0.2)
     count = len(x)
@@ -59,7 +59,7 @@ def paint_glands(
     eosin += cytoplasm * np.float32(0.34)
     hematoxylin += cytoplasm * np.float32(0.13)
     for layer in (hematoxylin, eosin):
-        layer *= 1 - lumen * np.float32(0.93)
+        np.multiply(layer, 1 - lumen * np.float32(0.93), out=layer)
 
 
 def gland_cells(glands: Glands, *, reactive: bool, rng: np.random.Generator) -> Cells:

@@ -5,6 +5,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
+from wsi_kd.demo.anatomy import Field
 from wsi_kd.demo.stains import Concentration
 
 Stamps: TypeAlias = Float32[np.ndarray, "orientations variants edge edge"]
@@ -40,7 +41,7 @@ class Cells(NamedTuple):
 
 
 def draw_stamps(kind: NucleusKind, rng: np.random.Generator) -> Stamps:
-    """Draw ORIENTATIONS x VARIANTS nuclei of one kind: a lobed ellipse, clumped chromatin, a rim, nucleoli."""
+    """Draw ORIENTATIONS x VARIANTS nuclei of one kind: lobed ellipses, clumps, a rim, nucleoli."""
     reach = int(np.ceil(kind.length_px * np.exp(2 * kind.size_spread) * (1 + 2 * kind.irregularity))) + 2
     axis = np.arange(-reach, reach + 1, dtype=np.float32)
     y, x = np.meshgrid(axis, axis, indexing="ij")
@@ -58,8 +59,8 @@ def place(
 ) -> None:
     """Lay a stamp on `canvas` (in place) at every cell; where nuclei overlap the darker one is seen.
 
-    Cells whose stamp would cross the edge of the canvas are left out. `contrast` is the standard deviation of the
-    logarithm of the darkness between cells.
+    Cells whose stamp would cross the edge of the canvas are left out. `contrast` is the standard deviation of
+    the logarithm of the darkness between cells.
     """
     edge = stamps.shape[-1]
     left, top = (np.round(values).astype(np.int64) - edge // 2 for values in (cells.x, cells.y))
@@ -74,12 +75,12 @@ def place(
 
 
 def scatter(
-    density: Concentration, *, spacing_px: float, scale: int, rng: np.random.Generator, jitter: float = 0.42
+    density: Field, *, spacing_px: float, scale: int, rng: np.random.Generator, jitter: float = 0.42
 ) -> tuple[Float[np.ndarray, "cells"], Float[np.ndarray, "cells"]]:
     """Draw positions on a shaken grid, each kept with the probability that `density` (0-1) holds there.
 
-    `density` is `scale` times coarser than the canvas whose pixels the positions count. Neighbors keep apart, as
-    cells do, which uniform random positions would not.
+    `density` is `scale` times coarser than the canvas whose pixels the positions count. Neighbors keep apart,
+    as cells do, which uniform random positions would not.
     """
     height, width = density.shape[0] * scale, density.shape[1] * scale
     columns, rows = (np.arange(spacing_px / 2, extent, spacing_px) for extent in (width, height))
@@ -96,7 +97,7 @@ def lookup(
     *,
     scale: int,
 ) -> np.ndarray:
-    """Read a field that is `scale` times coarser than the positions; positions beyond the edge read the edge."""
+    """Read a field that is `scale` times coarser than the positions; those beyond the edge read the edge."""
     column = np.clip(x / scale, 0, field.shape[1] - 1).astype(np.int64)
     row = np.clip(y / scale, 0, field.shape[0] - 1).astype(np.int64)
     values: np.ndarray = field[row, column]

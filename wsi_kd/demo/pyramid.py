@@ -20,6 +20,9 @@ Container: TypeAlias = Literal["tiff", "svs", "scn"]
 Image: TypeAlias = UInt8[np.ndarray, "height width channels"]
 """RGB, or RGBA with alpha 0 where the scanner stored nothing."""
 
+Level: TypeAlias = UInt8[np.ndarray, "_ _ channels"]
+"""The same, one of several sizes."""
+
 UM_PER_CM = 10_000.0
 NM_PER_UM = 1_000.0
 SMALLEST_TILE_PX = 16
@@ -55,13 +58,15 @@ def write_pyramid(
         tile_px: tile edge of level 0, a multiple of 16.
         jpeg_quality: 1 to 100; chroma is stored at half resolution, as scanners do.
         objective_power: Aperio's `AppMag`, Leica's objective; None leaves it out; a TIFF has no place for it.
-        offset_level0_px: x, y where the scanned area starts (`scn` only); margins are equal on both sides.
+        offset_level0_px: x, y where the scanned area starts (`scn` only, there above 0); margins are equal.
 
     Raises:
         RunFailed: the file cannot be written; a former one stays intact.
         ValueError: the arguments contradict one another.
     """
     _check(pixels, container=container, tile_px=tile_px, offset=offset_level0_px)
+    if container == "scn" and (min(offset_level0_px) < 1 or objective_power is None):
+        raise ValueError("OpenSlide refuses an SCN without objective_power or with an offset_level0_px of 0")
     images = _pyramid(pixels, levels=levels, downsample=downsample)
     description = {
         "tiff": None,
@@ -103,7 +108,7 @@ def _check(pixels: Image, *, container: Container, tile_px: int, offset: tuple[i
         raise ValueError("pixels: OpenSlide fails on an SCN with missing tiles; expected RGB, found RGBA")
 
 
-def _pyramid(pixels: Image, *, levels: int, downsample: int) -> list[Image]:
+def _pyramid(pixels: Level, *, levels: int, downsample: int) -> list[Level]:
     images = [pixels]
     for _ in range(levels - 1):
         height, width = (edge // downsample for edge in images[-1].shape[:2])
@@ -148,7 +153,7 @@ def _aperio_description(
 
 
 def _leica_description(
-    images: list[Image], *, mpp: float | None, objective_power: int | None, offset: tuple[int, int]
+    images: list[Level], *, mpp: float | None, objective_power: int | None, offset: tuple[int, int]
 ) -> str:
     """Describe one scanned area in a larger slide, in nanometers (500 a pixel where mpp is absent)."""
     nm = round(NM_PER_UM * (0.5 if mpp is None else mpp))
@@ -159,14 +164,13 @@ def _leica_description(
         f'<dimension sizeX="{image.shape[1]}" sizeY="{image.shape[0]}" r="{level}" ifd="{level}"/>'
         for level, image in enumerate(images)
     )
-    objective = "" if objective_power is None else f"<objective>{objective_power}</objective>"
     return (
         '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01">'
         f'<collection name="slide" {whole}>'
         '<image name="scan"><device model="Leica SCN400" version="1"/>'
         f'<pixels sizeX="{width}" sizeY="{height}">{dimensions}</pixels>'
         f"<view {area}/>"
-        f"<scanSettings><objectiveSettings>{objective}</objectiveSettings><illuminationSettings>"
+        f"<scanSettings><objectiveSettings><objective>{objective_power}</objective></objectiveSettings><illuminationSettings>"
         "<illuminationSource>brightfield</illuminationSource></illuminationSettings></scanSettings>"
         "</image></collection></scn>"
     )

@@ -1,4 +1,4 @@
-"""Draw one slide of the cohort: plan, tissue, stain, file, annotation; and the faults that odd slides have."""
+"""Draw one slide of the cohort: tissue, stain, file, annotation; and the faults that odd slides have."""
 
 import json
 from pathlib import Path
@@ -11,9 +11,11 @@ from jaxtyping import UInt8
 
 from wsi_kd.core.files import publish, publish_text
 from wsi_kd.demo.anatomy import Layout, draw_layout, draw_traits
+from wsi_kd.demo.matrix import SCALE, Stains
+from wsi_kd.demo.palette import draw_palette
 from wsi_kd.demo.pyramid import write_pyramid
 from wsi_kd.demo.stains import Stain, develop
-from wsi_kd.demo.tissue import SCALE, Stains, draw_palette, paint_piece
+from wsi_kd.demo.tissue import paint_piece
 
 Oddity: TypeAlias = Literal["", "empty", "missing_mpp", "truncated", "transparent"]
 
@@ -46,7 +48,7 @@ class DrawnSlide(NamedTuple):
 
 
 def draw_slide(plan: SlidePlan, folder: Path) -> DrawnSlide:
-    """Draw `plan` as `<folder>/slides/<slide_id>.tiff` and, with tumor, `<folder>/annotations/<slide_id>.geojson`.
+    """Draw `slides/<slide_id>.tiff` and, with tumor, `annotations/<slide_id>.geojson` below `folder`.
 
     Equal plans give equal bytes.
 
@@ -100,10 +102,12 @@ def _paint(layout: Layout, *, rng: np.random.Generator) -> Stains:
 def _frame(outline: shapely.Polygon, layout: Layout) -> tuple[int, int, int, int]:
     """Bound a piece with some margin, on multiples of SCALE, within the slide: left, top, right, bottom."""
     left, top, right, bottom = outline.bounds
-    low = (SCALE * max(0, int(edge - MARGIN_PX) // SCALE) for edge in (left, top))
-    ends = ((right, layout.width_px), (bottom, layout.height_px))
-    high = (min(limit, SCALE * (int(edge + MARGIN_PX) // SCALE)) for edge, limit in ends)
-    return (*low, *high)
+    return (
+        SCALE * max(0, int(left - MARGIN_PX) // SCALE),
+        SCALE * max(0, int(top - MARGIN_PX) // SCALE),
+        min(layout.width_px, SCALE * (int(right + MARGIN_PX) // SCALE)),
+        min(layout.height_px, SCALE * (int(bottom + MARGIN_PX) // SCALE)),
+    )
 
 
 def _strew_dust(stains: Stains, *, rng: np.random.Generator) -> None:

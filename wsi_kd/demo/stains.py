@@ -1,7 +1,8 @@
 """From stain concentrations to the pixels a scanner stores: Beer-Lambert, then blur and sensor noise.
 
-Transmitted light I = I0 exp(-(c_H v_H + c_E v_E)), one equation a color channel: I0 the light through bare glass,
-c the concentration of hematoxylin and eosin, v the absorption color of each stain (Ruifrok and Johnston 2001).
+Transmitted light I = I0 exp(-(c_H v_H + c_E v_E)), one equation a color channel: I0 the light through bare
+glass, c the concentration of hematoxylin and eosin, v the absorption color of each stain (Ruifrok and
+Johnston, Anal. Quant. Cytol. Histol. 2001).
 """
 
 from typing import NamedTuple, TypeAlias
@@ -23,7 +24,7 @@ BAND_PX = 256
 
 
 class Stain(NamedTuple):
-    """One slide's staining and scanner: absorption colors, the light through glass (0-255), blur and noise."""
+    """One slide's staining and scanner: absorption colors, light through glass (0-255), blur and noise."""
 
     hematoxylin: Color
     eosin: Color
@@ -52,15 +53,15 @@ def draw_stain(rng: np.random.Generator, *, site: int) -> Stain:
 def develop(
     hematoxylin: Concentration, eosin: Concentration, *, stain: Stain, rng: np.random.Generator
 ) -> Pixels:
-    """Turn concentrations (height, width) into RGB pixels; the light through the tissue is blurred before noise."""
+    """Turn concentrations (height, width) into RGB pixels; the tissue is blurred, the noise is not."""
     height, width = hematoxylin.shape
-    colors = np.float32([stain.hematoxylin, stain.eosin])
+    colors = np.asarray([stain.hematoxylin, stain.eosin], np.float32)
     noise = rng.standard_normal((BAND_PX, width, 3), dtype=np.float32) * np.float32(stain.noise)
     blurred = [cv2.GaussianBlur(layer, (0, 0), stain.blur_px) for layer in (hematoxylin, eosin)]
     pixels = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, BAND_PX):
         band = np.stack([layer[top : top + BAND_PX] for layer in blurred], axis=-1)
-        light = np.float32(stain.glass) * cv2.exp(cv2.transform(band, -colors.T))
+        light = np.asarray(stain.glass, np.float32) * cv2.exp(cv2.transform(band, -colors.T))
         shift = int(rng.integers(0, width))
         light[:, shift:] += noise[: len(light), : width - shift]
         light[:, :shift] += noise[: len(light), width - shift :]
