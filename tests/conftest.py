@@ -20,6 +20,8 @@ CHECKED = [
     "training",
     "inference",
     "evaluation",
+    "demo",
+    "report",
 ]
 install_import_hook([f"wsi_kd.{name}" for name in CHECKED], "beartype.beartype")
 

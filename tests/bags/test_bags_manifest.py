@@ -291,11 +291,3 @@ def test_real_folders(shared_data):
         "ezwsi_multiframe_camelyon_challenge_image",
         "test3-DAPI-2-_387_",
     ]
-
-
-@pytest.mark.shared_data
-def test_copies_of_a_real_dicom_file_are_one_slide(shared_data, tmp_path):
-    real = next((shared_data / "wsi").glob("*.dcm"))
-    for name in ("a.dcm", "b.dcm"):
-        (tmp_path / name).symlink_to(real)
-    assert [path.name for path in slides_in(tmp_path)] == ["a.dcm"]

@@ -42,7 +42,7 @@ def test_fill_of_nothing_is_empty():
 
 
 def test_smooth_field_is_about_standard_and_smooth():
-    field = smooth_field(np.random.default_rng(0), height=400, width=600, grain_px=20)
+    field = smooth_field(np.random.default_rng(0), height=400, width=600, grain_px=20.0)
     assert field.mean() == pytest.approx(0, abs=0.1)
     assert 0.7 < field.std() < 1.3
     assert np.abs(np.diff(field, axis=1)).max() < 0.5

@@ -29,7 +29,7 @@ def test_overlapping_nuclei_keep_the_darker_value():
     canvas = np.full((100, 100), 0.3, np.float32)
     stamps = draw_stamps(ROUND, np.random.default_rng(0))
     cells = Cells(np.array([50.0, 50.0]), np.array([50.0, 50.0]), np.zeros(2))
-    place(cells, stamps, canvas=canvas, rng=np.random.default_rng(0), contrast=0)
+    place(cells, stamps, canvas=canvas, rng=np.random.default_rng(0), contrast=0.0)
     assert canvas.min() == pytest.approx(0.3)
     assert canvas[50, 50] == pytest.approx(1.0, abs=0.01)
 
@@ -45,7 +45,7 @@ def test_cells_over_the_edge_are_left_out():
 def test_scatter_fills_where_density_is_one_and_nowhere_else():
     density = np.zeros((50, 100), np.float32)
     density[:, 50:] = 1
-    x, y = scatter(density, spacing_px=20, scale=8, rng=np.random.default_rng(0), jitter=0.2)
+    x, y = scatter(density, spacing_px=20.0, scale=8, rng=np.random.default_rng(0), jitter=0.2)
     assert x.min() >= 400
     assert len(x) == pytest.approx(400 * 400 / 20**2, rel=0.06)
     nearest = cKDTree(np.column_stack([x, y])).query(np.column_stack([x, y]), k=2)[0][:, 1]
@@ -54,7 +54,7 @@ def test_scatter_fills_where_density_is_one_and_nowhere_else():
 
 def test_scatter_keeps_the_stated_share():
     x, _ = scatter(
-        np.full((100, 100), 0.25, np.float32), spacing_px=10, scale=8, rng=np.random.default_rng(0)
+        np.full((100, 100), 0.25, np.float32), spacing_px=10.0, scale=8, rng=np.random.default_rng(0)
     )
     assert len(x) / (800 / 10) ** 2 == pytest.approx(0.25, abs=0.02)
 

@@ -75,7 +75,7 @@ def test_the_map_agrees_with_a_count_over_level0_pixels():
         sums[rows, columns] += score
         areas[rows, columns] += 1
     pooled = [part.reshape(6, 10, 8, 10).sum(axis=(1, 3)) for part in (sums, areas)]
-    averages = on_map(coords, scores, tile_level0_px=30, level0_px_per_px=10, shape=(6, 8))
+    averages = on_map(coords, scores, tile_level0_px=30.0, level0_px_per_px=10, shape=(6, 8))
     covered = pooled[1] > 0
     np.testing.assert_allclose(averages[covered], (pooled[0][covered] / pooled[1][covered]), rtol=1e-6)
     assert np.isnan(averages[~covered]).all()

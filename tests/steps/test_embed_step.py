@@ -58,7 +58,7 @@ def built(monkeypatch):
         encoders.append(CountingEncoder())
         return encoders[-1]
 
-    monkeypatch.setattr(embed_step, "_build_encoder", build)
+    monkeypatch.setattr(embed_step, "build_encoder", build)
     return encoders
 
 

@@ -34,8 +34,8 @@ def draw_glands(room: Field, *, scale: int, traits: Traits, rng: np.random.Gener
     x, y = scatter(room, spacing_px=SPACING_PX, scale=scale, rng=rng, jitter=0.2)
     count = len(x)
     length = rng.uniform(48, 74, count)
-    patches = smooth_field(rng, height=room.shape[0], width=room.shape[1], grain_px=420 / scale)
-    limit = np.quantile(patches, 1 - traits.reactive_share) if traits.reactive_share else np.inf
+    reactive_field = smooth_field(rng, height=room.shape[0], width=room.shape[1], grain_px=420 / scale)
+    limit = np.quantile(reactive_field, 1 - traits.reactive_share) if traits.reactive_share else np.inf
     return Glands(
         x=x,
         y=y,
@@ -43,7 +43,7 @@ def draw_glands(room: Field, *, scale: int, traits: Traits, rng: np.random.Gener
         width=length * rng.uniform(0.68, 0.98, count),
         angle=rng.uniform(0, np.pi, count),
         lumen=rng.uniform(0.18, 0.45, count),
-        reactive=lookup(patches, x, y, scale=scale) > limit,
+        reactive=lookup(reactive_field, x, y, scale=scale) > limit,
     )
 
 

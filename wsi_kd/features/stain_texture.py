@@ -157,9 +157,10 @@ def _gradients(image: Float32[np.ndarray, "height width"], unit: float) -> tuple
     """Mean, deviation and skew of the slope, and how far all slopes point one way (0 any way, 1 one way)."""
     along_x = cv2.Sobel(image, cv2.CV_32F, 1, 0, scale=0.125, borderType=BORDER)
     along_y = cv2.Sobel(image, cv2.CV_32F, 0, 1, scale=0.125, borderType=BORDER)
-    xx, yy = _mean(along_x * along_x), _mean(along_y * along_y)
+    squared_x, squared_y = along_x * along_x, along_y * along_y
+    xx, yy = _mean(squared_x), _mean(squared_y)
     coherence = np.hypot(xx - yy, 2 * _mean(along_x * along_y)) / (xx + yy + 1e-3)
-    return *_spread(cv2.magnitude(along_x, along_y), unit), float(coherence)
+    return *_spread(np.sqrt(squared_x + squared_y), unit), float(coherence)
 
 
 def _spread(image: Float32[np.ndarray, "height width"], unit: float) -> tuple[float, float, float]:
@@ -172,8 +173,8 @@ def _spread(image: Float32[np.ndarray, "height width"], unit: float) -> tuple[fl
 
 
 def _mean(image: Float32[np.ndarray, "height width"]) -> float:
-    """Mean, summed in double precision: the last bit of a BLAS product depends on where the array lies."""
-    return float(cv2.mean(image)[0])
+    """Mean in double precision; numpy's, since the last bit of BLAS and cv2 depends on where arrays lie."""
+    return float(image.mean(dtype=np.float64))
 
 
 def _patterns(levels: UInt8[np.ndarray, "height width"], radius: int) -> Float64[np.ndarray, "10"]:

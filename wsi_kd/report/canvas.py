@@ -4,14 +4,14 @@ import io
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from PIL import Image
 
 from wsi_kd.core.provenance import RESEARCH_ONLY
-from wsi_kd.core.shapes import Mask, Pixels
+from wsi_kd.core.shapes import Mask
 from wsi_kd.report.text import plain_text
 
 SMALLEST_EDGE_PX = 480
@@ -22,6 +22,7 @@ DPI = 100
 TITLE_PX, FOOTER_PX, SIDE_PX, BAR_PX = 40, 46, 12, 96
 OUTLINE_COLOR = "#00e5ff"
 
+Page = UInt8[np.ndarray, "page_height page_width 3"]
 Colors = Float[np.ndarray, "height width 3"]
 
 
@@ -73,7 +74,7 @@ def compose(
     color_label: str = "",
     opacity: float = 1.0,
     outline: Mask | None = None,
-) -> Pixels:
+) -> Page:
     """Place `image`, pixel for pixel, in a figure.
 
     Args:
@@ -135,7 +136,7 @@ def _write_margins(figure: Figure, around: Margins, *, title: str, bar: ScaleBar
     margin.text(1, 10, RESEARCH_ONLY, fontsize=8, va="center", color="#555555")
 
 
-def _rasterize(figure: Figure) -> Pixels:
+def _rasterize(figure: Figure) -> Page:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=figure.dpi, facecolor="white")
     with Image.open(buffer) as image:
