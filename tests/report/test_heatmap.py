@@ -75,7 +75,7 @@ def test_the_map_agrees_with_a_count_over_level0_pixels():
         sums[rows, columns] += score
         areas[rows, columns] += 1
     pooled = [part.reshape(6, 10, 8, 10).sum(axis=(1, 3)) for part in (sums, areas)]
-    averages = on_map(coords, scores, tile_level0_px=30.0, level0_px_per_px=10, shape=(6, 8))
+    averages = on_map(coords, scores, tile_level0_px=30.0, level0_px_per_px=10.0, shape=(6, 8))
     covered = pooled[1] > 0
     np.testing.assert_allclose(averages[covered], (pooled[0][covered] / pooled[1][covered]), rtol=1e-6)
     assert np.isnan(averages[~covered]).all()
@@ -136,7 +136,7 @@ def test_the_color_range_follows_the_mapping_unless_told_otherwise():
     assert np.abs(image[TITLE_PX + 50, SIDE_PX + 50] - blended(0.5)).max() <= 1
     even = render_heatmap(**attention | {"scores": np.array([1.0, 0.5])}).astype(int)
     assert np.abs(even[TITLE_PX + 50, SIDE_PX + 50] - blended(0.5)).max() <= 1
-    narrowed = render_heatmap(**attention, vmin=2, vmax=3).astype(int)
+    narrowed = render_heatmap(**attention, vmin=2.0, vmax=3.0).astype(int)
     assert np.abs(narrowed[TITLE_PX + 50, SIDE_PX + 50] - blended(0.0)).max() <= 1
     assert np.abs(narrowed[TITLE_PX + 50, SIDE_PX + 150] - blended(1.0)).max() <= 1
 

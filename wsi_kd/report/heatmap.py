@@ -19,7 +19,7 @@ from scipy import sparse
 from wsi_kd.core.errors import unknown_name
 from wsi_kd.core.files import publish
 from wsi_kd.core.shapes import Coords, Mask, Pixels
-from wsi_kd.report.canvas import SMALLEST_EDGE_PX, compose, scale_bar
+from wsi_kd.report.canvas import SMALLEST_EDGE_PX, Page, compose, scale_bar
 
 COLORMAP = "viridis"
 OPACITY = 0.55
@@ -154,7 +154,7 @@ def render_heatmap(**heatmap: Unpack[Heatmap]) -> Pixels:
     )
 
 
-def render_slide(pixels: Pixels, *, title: str, um_per_px: float, outline: Mask | None = None) -> Pixels:
+def render_slide(pixels: Pixels, *, title: str, um_per_px: float, outline: Mask | None = None) -> Page:
     """Draw a thumbnail as `render_heatmap` places it, in its own colors, to be seen beside heatmaps.
 
     Args:
