@@ -114,26 +114,33 @@ class RunMaker:
         return score_metrics(parts, **BOOTSTRAP)
 
     def recipe_metrics(self, models):
+        measured = self.measured(models)
+        return {**measured, "models": self.model_records(models), "last": measured}
+
+    def measured(self, models):
         student = models[0].recipe == "weno"
         return {
-            "models": [
-                {
-                    "seed": model.seed,
-                    "fold": model.fold,
-                    "epoch": 3,
-                    "thresholds": {"teacher": 0.5, "student": 0.4 if student else None},
-                    "threshold_rule": "youden",
-                    "threshold_split": "val",
-                    "weights_sha256": "ab" * 32,
-                }
-                for model in models
-            ],
             "scores": {name: self.scores(models, name) for name in ("teacher", "student")[: 1 + student]},
             "instances": {
                 name: {**tile_metrics(self.seeds, self.folds), "convention": CONVENTIONS[name]}
                 for name in ("attention", "evidence")
             },
         }
+
+    def model_records(self, models):
+        student = models[0].recipe == "weno"
+        return [
+            {
+                "seed": model.seed,
+                "fold": model.fold,
+                "epoch": 3,
+                "thresholds": {"teacher": 0.5, "student": 0.4 if student else None},
+                "threshold_rule": "youden",
+                "threshold_split": "val",
+                "weights_sha256": "ab" * 32,
+            }
+            for model in models
+        ]
 
     def statuses(self):
         used = [

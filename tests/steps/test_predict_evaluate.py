@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from wsi_kd.bags.manifest import Manifest, SlideRow
 from wsi_kd.bags.splits import Fold
@@ -92,6 +93,7 @@ class Run:
         }
         directory = self.root / "models" / recipe / f"seed{seed}" / f"fold{fold}"
         save_model(directory, "model", create_model(**arguments), header={**header, **changes})
+        save_model(directory, "last", create_model(**arguments), header={**header, **changes, "epoch": 9})
         return directory
 
     def predict(self, recipe, *, fold, seed=0):
@@ -171,6 +173,26 @@ def test_tables_hold_what_predict_bag_says(run):
             assert np.allclose(tiles.attention, direct.attention, atol=1e-12)
             assert np.allclose(tiles.student_probability, direct.student_tile_probability, atol=1e-12)
     assert {path.stem for path in (out_dir / "tiles").glob("*.csv")} == set(run.folds[0].test)
+
+
+def test_the_last_epochs_model_is_scored_beside_the_selected_one(run):
+    folders = [run.predict("weno", fold=fold) for fold in (0, 1)]
+    table = read_predictions(folders[0] / "last" / "predictions.csv")
+    assert table.header["epoch"] == 9
+    loaded = load_model(run.root / "models/weno/seed0/fold0", name="last")
+    row = table.rows[-1]
+    slide = _features(run.rows[int(row.slide_id[1:])], int(row.slide_id[1:]))
+    direct = predict_bag(loaded.model, slide.features, student_pooling="topk", top_k=3, device="cpu")
+    assert row.student_probability == pytest.approx(direct.student_probability, abs=1e-12)
+    recipe = run.evaluate(folders)["recipes"]["weno"]
+    selected, last = recipe["scores"]["student"], recipe["last"]["scores"]["student"]
+    truth, scores = zip(
+        *((row.label == "tumor", row.student_probability) for row in table.rows if row.part == "test"),
+        strict=True,
+    )
+    assert last["per_fold"][0]["roc_auc"]["value"] == pytest.approx(roc_auc_score(truth, scores))
+    assert last["pooled"]["roc_auc"] != selected["pooled"]["roc_auc"]
+    assert set(recipe["last"]["instances"]) == {"attention", "evidence", "student"}
 
 
 def test_predict_refuses_a_model_of_another_fold(run):

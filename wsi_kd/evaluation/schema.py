@@ -4,6 +4,7 @@
       classes, positive_classes, cohort            who was measured
       recipes.<recipe>.scores.<teacher|student>    ScoreMetrics: slides, test parts
       recipes.<recipe>.instances.<attention|evidence|student>   InstanceMetrics: tiles of test slides
+      recipes.<recipe>.last                        the same two of the last epoch's models
       baselines.<bag_mean|mean_color>              ScoreMetrics: what needs no MIL
 
 A metric that the data cannot give has the value None (null) and a `reason`; there is no NaN anywhere.
@@ -138,13 +139,20 @@ class ModelRecord(TypedDict):
     weights_sha256: str
 
 
-class RecipeMetrics(TypedDict):
-    """Everything measured of one recipe."""
+class Measured(TypedDict):
+    """The scores of one recipe's models."""
 
-    models: list[ModelRecord]
     scores: dict[str, ScoreMetrics]
     instances: dict[str, InstanceMetrics]
     """Empty where no test tile has a known label."""
+
+
+class RecipeMetrics(Measured):
+    """Everything measured of one recipe; what it inherits is of the models selected on validation."""
+
+    models: list[ModelRecord]
+    last: Measured
+    """Of the last epoch's models: how much the selection matters."""
 
 
 class FoldCounts(TypedDict):

@@ -3,7 +3,13 @@
 from wsi_kd.report.cohort import cohort_section, status_section
 from wsi_kd.report.gallery import gallery_section
 from wsi_kd.report.page import Page
-from wsi_kd.report.performance import confusion_section, fold_section, instance_section, performance_section
+from wsi_kd.report.performance import (
+    confusion_section,
+    fold_section,
+    instance_section,
+    last_epoch_section,
+    performance_section,
+)
 from wsi_kd.report.provenance import provenance_section
 from wsi_kd.report.record import RECIPE_NAMES, RunRecord
 from wsi_kd.report.scores import roc_section, score_section, training_section
@@ -26,6 +32,7 @@ def build_page(record: RunRecord) -> Page:
             cohort_section(metrics),
             status_section(record.statuses),
             fold_section(metrics),
+            last_epoch_section(metrics),
             training_section(record.models),
             provenance_section(record),
         ),

@@ -3,7 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from wsi_kd.evaluation.schema import ConfusionCounts, InstanceMetrics, Metrics, PooledMetric, ScoreMetrics
+from wsi_kd.evaluation.schema import (
+    ConfusionCounts,
+    InstanceMetrics,
+    Metrics,
+    PooledMetric,
+    RecipeMetrics,
+    ScoreMetrics,
+)
 from wsi_kd.inference.calls import positive_name
 from wsi_kd.report.figures import Estimate, interval_chart
 from wsi_kd.report.numbers import count_cell, interval_cell, known_cell, metric_cell, spread_cell
@@ -72,6 +79,23 @@ def instance_section(metrics: Metrics) -> Section:
         "Tiles: where the models look",
         (Note(lead), Table("Tile scores: estimate and interval", headings, rows)),
     )
+
+
+def last_epoch_section(metrics: Metrics) -> Section:
+    """Build the comparison of the selected epoch with the last one."""
+    lead = (
+        "Each model is the epoch with the lowest loss on its fold's validation part. Beside it, the epoch at "
+        "which training ended, measured the same way on the same test slides: it was never chosen."
+    )
+    headings = ("Bag AUC, selected", "Bag AUC, last", "Instance AUC, selected", "Instance AUC, last")
+    columns = (Column("Score"), *(Column(heading, numeric=True) for heading in headings))
+    rows = tuple(
+        _last_epoch_row(model_name(recipe, name), name, record)
+        for recipe, record in metrics["recipes"].items()
+        for name in dict.fromkeys((*record["scores"], *record["instances"]))
+    )
+    table = Table("Selected and last epoch: estimate and interval", columns, rows)
+    return Section("epochs", "Selected and last epoch", (Note(lead), table))
 
 
 def confusion_section(metrics: Metrics) -> Section:
@@ -165,6 +189,17 @@ def _estimate(score: NamedScore) -> Estimate | None:
 def _instance_row(name: str, record: InstanceMetrics) -> tuple[Cell, ...]:
     cells = (interval_cell(record["pooled"][metric]) for metric in INSTANCE_HEADINGS)
     return (Cell(name, note=record["convention"]), *cells)
+
+
+def _last_epoch_row(label: str, score: str, record: RecipeMetrics) -> tuple[Cell, ...]:
+    both = (record, record["last"])
+    slides = [measured["scores"].get(score) for measured in both]
+    tiles = [measured["instances"].get(score) for measured in both]
+    cells = (
+        Cell("") if found is None else interval_cell(found["pooled"]["roc_auc"])
+        for found in (*slides, *tiles)
+    )
+    return (Cell(label), *cells)
 
 
 def _matrix(score: NamedScore, classes: list[str]) -> Table:

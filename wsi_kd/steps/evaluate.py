@@ -15,9 +15,9 @@ from wsi_kd.evaluation.cohort import describe_cohort
 from wsi_kd.evaluation.localization import CONVENTIONS, instance_metrics
 from wsi_kd.evaluation.schema import (
     InstanceMetrics,
+    Measured,
     Metrics,
     ModelRecord,
-    RecipeMetrics,
     ScoreMetrics,
     Stamp,
 )
@@ -27,6 +27,7 @@ from wsi_kd.inference.tables import SLIDE_COLUMNS
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.results import EvaluateSettings
 from wsi_kd.steps.scored_models import (
+    LAST_FOLDER,
     LabelsBySlide,
     ModelPredictions,
     check_complete,
@@ -66,9 +67,8 @@ def run_evaluate(
         BadInput: predictions that are missing, damaged, of other classes, or given twice.
     """
     folds = read_splits(splits_path).folds
-    models = [read_model(folder, manifest.classes) for folder in prediction_dirs]
-    check_complete(models)
-    check_split(models, folds)
+    models = _read_models(prediction_dirs, manifest.classes, folds=folds)
+    last = _read_models([folder / LAST_FOLDER for folder in prediction_dirs], manifest.classes, folds=folds)
     recipes = list(dict.fromkeys(model.table.header["recipe"] for model in models))
     labels = known_tile_labels(models, manifest.classes[0])
     made_with = {"evaluate": settings.evaluate.model_dump(mode="json")}
@@ -84,12 +84,15 @@ def run_evaluate(
             positive_tiles=sum(int((known == 1).sum()) for known in labels.values()),
         ),
         "recipes": {
-            recipe: _recipe_metrics(
-                [model for model in models if model.table.header["recipe"] == recipe],
-                manifest.classes,
-                tile_labels=labels,
-                settings=settings.evaluate,
-            )
+            recipe: {
+                "models": [_model_record(model) for model in _of(models, recipe)],
+                **_measured(
+                    _of(models, recipe), manifest.classes, tile_labels=labels, settings=settings.evaluate
+                ),
+                "last": _measured(
+                    _of(last, recipe), manifest.classes, tile_labels=labels, settings=settings.evaluate
+                ),
+            }
             for recipe in recipes
         },
         "baselines": _baselines(manifest, folds, features_dir=features_dir, settings=settings.evaluate),
@@ -100,18 +103,30 @@ def run_evaluate(
     return metrics
 
 
-def _recipe_metrics(
+def _read_models(
+    folders: Sequence[Path], classes: Sequence[str], *, folds: Sequence[Fold]
+) -> list[ModelPredictions]:
+    models = [read_model(folder, classes) for folder in folders]
+    check_complete(models)
+    check_split(models, folds)
+    return models
+
+
+def _of(models: Sequence[ModelPredictions], recipe: str) -> list[ModelPredictions]:
+    return [model for model in models if model.table.header["recipe"] == recipe]
+
+
+def _measured(
     models: Sequence[ModelPredictions],
     classes: Sequence[str],
     *,
     tile_labels: LabelsBySlide,
     settings: EvaluateSettings,
-) -> RecipeMetrics:
+) -> Measured:
     with_student = all(row.student_probability is not None for model in models for row in model.test_rows)
     scores = ("teacher", "student") if with_student else ("teacher",)
     tile_scores = ("attention", "evidence", "student") if with_student else ("attention", "evidence")
     return {
-        "models": [_model_record(model) for model in models],
         "scores": {
             name: _score_metrics([slide_scores(model, name, classes) for model in models], settings)
             for name in scores

@@ -1,4 +1,4 @@
-"""Step predict: one model and its fold -> scores of val and test slides, and of the test slides' tiles."""
+"""Step predict: one training's models -> scores of val and test slides, and of the test slides' tiles."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ from wsi_kd.inference.predict import SlidePrediction
 from wsi_kd.inference.slide import predict_slide
 from wsi_kd.inference.tables import PredictionRow, tile_table, write_predictions, write_tiles_csv
 from wsi_kd.settings.all import Settings
-from wsi_kd.steps.scored_models import manifest_rows
+from wsi_kd.steps.scored_models import LAST_FOLDER, manifest_rows
 from wsi_kd.steps.split import read_splits
-from wsi_kd.training.checkpoint import load_model
+from wsi_kd.training.checkpoint import LoadedModel, load_model
 
 MODEL_FACTS = (
     "recipe",
@@ -43,18 +43,33 @@ def run_predict(
 ) -> None:
     """Write `predictions.csv` (val and test slides) and `tiles/<slide_id>.csv` (test slides) to `out_dir`.
 
+    The same of the last epoch's model goes to the folder `last` below it: it is reported, not used.
+
     Raises:
         BadInput: a model of another fold, other classes or other features; damaged or missing files.
         RunFailed: a file could not be written.
     """
-    loaded = load_model(model_dir)
-    _check_model(loaded.header, model_dir, classes=manifest.classes, fold=fold)
+    slides = _scored_slides(manifest, splits_path, fold=fold)
+    for name, folder in (("last", out_dir / LAST_FOLDER), ("model", out_dir)):
+        loaded = load_model(model_dir, name=name)
+        _check_model(loaded.header, model_dir, classes=manifest.classes, fold=fold)
+        _predict(loaded, slides, features_dir=features_dir, out_dir=folder, settings=settings)
+
+
+def _predict(
+    loaded: LoadedModel,
+    slides: Sequence[tuple[SlideRow, str]],
+    *,
+    features_dir: Path,
+    out_dir: Path,
+    settings: Settings,
+) -> None:
     device = choose_device(settings.predict.device)
     loaded.model.to(device)
     made_with = {"predict": settings.predict.model_dump(mode="json")}
     facts = {key: loaded.header[key] for key in MODEL_FACTS}
     rows = []
-    for row, part in _scored_slides(manifest, splits_path, fold=fold):
+    for row, part in slides:
         slide = read_features(features_dir / f"{row.slide_id}.h5")
         prediction = predict_slide(loaded, slide, device=device)
         rows.append(_prediction_row(row, part, prediction, header=loaded.header))
@@ -62,7 +77,7 @@ def run_predict(
             tiles_path = out_dir / "tiles" / f"{row.slide_id}.csv"
             _write_tiles(tiles_path, slide, prediction, header={**stamp("tile_scores", made_with), **facts})
     header = {**stamp("predictions", made_with), **facts}
-    write_predictions(out_dir / "predictions.csv", rows, classes=manifest.classes, header=header)
+    write_predictions(out_dir / "predictions.csv", rows, classes=loaded.header["classes"], header=header)
 
 
 def _scored_slides(manifest: Manifest, splits_path: Path, *, fold: int) -> list[tuple[SlideRow, str]]:

@@ -23,6 +23,8 @@ from wsi_kd.inference.tables import (
 )
 
 REMAKE = "wsi-kd predict"
+LAST_FOLDER = "last"
+"""Below a model's predictions: those of its training's last epoch."""
 
 LabelsBySlide: TypeAlias = dict[str, TileLabels]
 
