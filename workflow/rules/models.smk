@@ -63,6 +63,7 @@ rule predict:
         splits=rules.split.output.splits,
     output:
         predictions=f"{RESULTS}/predictions/{{recipe}}/seed{{seed}}/fold{{fold}}/predictions.csv",
+        last=f"{RESULTS}/predictions/{{recipe}}/seed{{seed}}/fold{{fold}}/last/predictions.csv",
     log:
         f"{RESULTS}/logs/predict/{{recipe}}-seed{{seed}}-fold{{fold}}.log",
     benchmark:
