@@ -71,6 +71,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/crc_nuclei.py --data $(DATA)
 	$(BIN)/snakemake --cores $(CORES) --configfile configs/crc_nuclei.yaml --quiet host reason
 	@$(BIN)/wsi-kd summary --config configs/crc_nuclei.yaml
+	@$(BIN)/python benchmarks/results_table.py results/crc
 
 clean:
 	rm -rf results/demo results/demo-cohort results/lint build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -125,7 +125,14 @@ def _row(root, index):
     label = CLASSES[index % 2]
     path = root / f"s{index}.tif"
     return SlideRow(
-        f"s{index}", path, label, f"case{index // 2 if index < 4 else index}", "", None, None, "site A"
+        slide_id=f"s{index}",
+        path=path,
+        label=label,
+        case_id=f"case{index // 2 if index < 4 else index}",
+        split="",
+        slide_mpp=None,
+        annotation=root / f"s{index}.geojson" if label == "tumor" else None,
+        site="site A",
     )
 
 
@@ -303,3 +310,29 @@ def test_incomplete_repeated_or_stale_predictions_are_refused(run):
     run.write_splits()
     with pytest.raises(BadInput, match=r"fold 1: its test slides are not those of splits\.csv"):
         run.evaluate([first, second])
+
+
+def test_without_annotations_tiles_are_neither_kept_of_the_last_epoch_nor_read(run):
+    rows = tuple(row._replace(annotation=None) for row in run.manifest.rows)
+    run.manifest = Manifest(rows, CLASSES)
+    for index, row in enumerate(rows[:-1]):
+        unknown = _features(row, index)._replace(tile_labels=np.full(30, -1, dtype=np.int8))
+        write_features(run.root / "features" / f"{row.slide_id}.h5", unknown)
+    folders = [run.predict("weno", fold=fold) for fold in (0, 1)]
+    assert (folders[0] / "tiles").is_dir()
+    assert not (folders[0] / "last" / "tiles").exists()
+    for path in folders[0].glob("tiles/*.csv"):
+        path.write_text("damaged; only the page's gallery would read it")
+    metrics = run.evaluate(folders)
+    recipe = metrics["recipes"]["weno"]
+    assert (recipe["instances"], recipe["last"]["instances"]) == ({}, {})
+    assert (metrics["cohort"]["labeled_tiles"], metrics["cohort"]["positive_tiles"]) == (0, 0)
+    assert recipe["last"]["scores"]["student"]["pooled"]["roc_auc"]["estimate"] is not None
+
+
+def test_a_damaged_tile_table_is_refused_where_it_is_measured(run):
+    folders = [run.predict("weno", fold=fold) for fold in (0, 1)]
+    path = folders[1] / "last" / "tiles" / f"{run.folds[1].test[0]}.csv"
+    path.write_text(path.read_text().replace("0.", "1.", 1))
+    with pytest.raises(BadInput, match=r"last/tiles/.*sha256 differs.*wsi-kd predict"):
+        run.evaluate(folders)

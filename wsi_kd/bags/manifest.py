@@ -86,13 +86,25 @@ def rows_of_slides(paths: Sequence[Path], slide_mpp: float | None) -> tuple[Slid
     Raises:
         BadInput: missing files (all at once), folders without slides, ids that clash or cannot name a file.
     """
+    if slide_mpp is not None and not 0 < slide_mpp < math.inf:
+        raise BadInput(f"--slide-mpp {slide_mpp}: expected a positive number of um/px such as 0.25")
     rows = [row for path in paths for row in _rows_of(path, slide_mpp)]
-    missing = [str(row.path) for row in rows if not is_regular_file(row.path)]
-    if missing:
-        raise BadInput(f"no such slide file: {listed(missing)}")
-    faults = [f"{str(row.path)!r} {fault}" for row in rows if (fault := slide_id_fault(row.slide_id))]
+    for kind, files in (
+        ("slide", [row.path for row in rows]),
+        ("annotation", [row.annotation for row in rows if row.annotation]),
+    ):
+        missing = [str(file) for file in files if not is_regular_file(file)]
+        if missing:
+            raise BadInput(f"no such {kind} file (absent, or no regular file): {listed(missing)}")
+    faults = [
+        f"{row.slide_id!r} of {str(row.path)!r} {fault}"
+        for row in rows
+        if (fault := slide_id_fault(row.slide_id))
+    ]
     if faults:
-        raise BadInput(f"no usable slide id: {listed(faults)}; name them in a CSV with slide_id,path")
+        raise BadInput(
+            f"no usable slide id: {listed(faults)}; give them plain ids in a CSV with slide_id,path"
+        )
     clashing = clashes(row.slide_id for row in rows)
     if clashing:
         files = [str(row.path) for row in rows if same_name_key(row.slide_id) in clashing]

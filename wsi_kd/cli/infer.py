@@ -43,7 +43,12 @@ def infer(
     from wsi_kd.steps.infer import run_infer
 
     statuses = run_infer(
-        rows, model_dir=model_dir, out_dir=out, device=device, weights=weights, on_slide=_tell
+        rows,
+        model_dir=model_dir,
+        out_dir=out,
+        device=device,
+        weights=weights,
+        on_slide=_tell if len(rows) > 1 else _tell_success,
     )
     judge(statuses, max_failed=max_failed)
     typer.echo(f"written to {out}; research only, not for diagnosis")
@@ -85,6 +90,12 @@ def judge(statuses: Sequence[StatusRow], *, max_failed: int) -> None:
             f"{len(failed)} of {len(statuses)} slides failed, --max-failed allows {max_failed}; "
             "their prediction.json say why"
         )
+
+
+def _tell_success(row: StatusRow) -> None:
+    """Tell how a single slide ended; where it failed the error line says so, once."""
+    if row.status == SlideStatus.OK:
+        _tell(row)
 
 
 def _tell(row: StatusRow) -> None:

@@ -103,7 +103,7 @@ def create_encoder(
             model_arguments=model_arguments or None,
         )
         return StainTextureEncoder()
-    _check_name(name)
+    check_encoder_name(name)
     from wsi_kd.features.network import create_network_encoder
 
     return create_network_encoder(
@@ -126,10 +126,14 @@ def _refuse_network_settings(**given: object) -> None:
         )
 
 
-def _check_name(name: str) -> None:
-    """Refuse a name nobody knows; names with a source (`hf-hub:...`) are the hub's to judge."""
+def check_encoder_name(name: str) -> None:
+    """Refuse a name nobody knows; names with a source (`hf-hub:...`) are the hub's to judge.
+
+    Raises:
+        BadInput: with the nearest known names.
+    """
     own = (STAIN_TEXTURE, *TORCHVISION_NAMES)
-    if name in TORCHVISION_NAMES:
+    if name in own:
         return
     if name.startswith("torchvision:") or get_close_matches(name, own, n=1, cutoff=0.8):
         raise unknown_name("encoder", name, own)

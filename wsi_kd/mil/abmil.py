@@ -5,6 +5,8 @@ each instance is classified first (its evidence) and only `classes` numbers an i
 of the hidden vector.
 """
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
@@ -15,6 +17,8 @@ from wsi_kd.mil.pooling import at_least_float32, attention_pool
 
 class Abmil(nn.Module):
     """Plain attention: a_i = w^T tanh(V h_i) + c (equation 8)."""
+
+    contextual: ClassVar[bool] = False
 
     def __init__(self, *, hidden_dim: int, attention_dim: int, classes: int) -> None:
         super().__init__()

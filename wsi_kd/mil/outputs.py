@@ -1,6 +1,6 @@
 """What every teacher returns."""
 
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -11,13 +11,17 @@ class BagOutput(NamedTuple):
 
     bag_logits: Float[Tensor, "bags classes"]
     attention_logits: Float[Tensor, "instances"]
-    """Of every instance, hidden ones (`keep` False) included."""
+    """Of every instance, hidden ones (`keep` False) included; their softmax over the bag is the attention."""
     evidence: Float[Tensor, "instances classes"]
-    """The bag classifier applied to each instance alone; the bag logits are its attention-weighted mean."""
+    """Class logits of each instance. The bag logits are their attention-weighted mean, but for dsmil and
+    transmil; docs/teachers.md says what they are there."""
 
 
 class Teacher(Protocol):
     """A bag classifier with attention; bag b is rows offsets[b]:offsets[b+1] of `instances`."""
+
+    contextual: ClassVar[bool]
+    """Whether an instance's attention or evidence depends on the rest of its bag: ask on whole bags only."""
 
     def __call__(
         self,
@@ -25,5 +29,9 @@ class Teacher(Protocol):
         offsets: Int64[Tensor, "bags_and_1"],
         keep: Bool[Tensor, "instances"] | None = None,
     ) -> BagOutput:
-        """Score the bags; instances whose `keep` is False get no attention."""
+        """Score the bags as if instances whose `keep` is False were not there.
+
+        Raises:
+            ValueError: a bag keeps no instance.
+        """
         ...

@@ -77,6 +77,32 @@ def segment_max(
     return _segment_reduce(values, "max", offsets)
 
 
+def segment_argmax(
+    values: Float[Tensor, "instances *rest"],
+    offsets: Int64[Tensor, "bags_and_1"],
+    *,
+    keep: Bool[Tensor, "instances"] | None = None,
+) -> Int64[Tensor, "bags *rest"]:
+    """Row of each bag's largest kept value, the first of equals; one pass, no sort.
+
+    >>> segment_argmax(torch.tensor([1.0, 3.0, 3.0, 2.0]), torch.tensor([0, 3, 4])).tolist()
+    [1, 3]
+
+    Raises:
+        ValueError: a bag keeps no instance.
+    """
+    values = at_least_float32(values.detach())
+    trailing = [1] * (values.ndim - 1)
+    if keep is not None:
+        _check_keep(keep, offsets)
+        values = values.masked_fill(~keep.view(-1, *trailing), -torch.inf)
+    largest = segment_max(values, offsets)[segment_ids(offsets, len(values))]
+    rows = torch.arange(len(values), device=values.device, dtype=torch.float64).view(-1, *trailing)
+    first = _segment_reduce(torch.where(values == largest, rows, torch.inf), "min", offsets)
+    # a bag of NaN has no largest value: its last row, so that the loss and not an index tells of it
+    return torch.minimum(first, (offsets[1:] - 1).double().view(-1, *trailing)).long()
+
+
 def segment_top_k_mean(
     values: Float[Tensor, "instances"], offsets: Int64[Tensor, "bags_and_1"], *, top_k: int
 ) -> Float[Tensor, "bags"]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
-from wsi_kd.bags.manifest import Manifest, SlideRow
+from wsi_kd.bags.manifest import Manifest
 from wsi_kd.bags.splits import Fold
 from wsi_kd.core.files import publish_json, publish_table
 from wsi_kd.core.provenance import RESEARCH_ONLY, stamp
@@ -14,7 +14,6 @@ from wsi_kd.evaluation.baselines import SlideVectors, baseline_scores, color_col
 from wsi_kd.evaluation.cohort import describe_cohort
 from wsi_kd.evaluation.localization import CONVENTIONS, instance_metrics
 from wsi_kd.evaluation.schema import (
-    InstanceMetrics,
     Measured,
     Metrics,
     ModelRecord,
@@ -28,18 +27,27 @@ from wsi_kd.settings.all import Settings
 from wsi_kd.settings.results import EvaluateSettings
 from wsi_kd.steps.scored_models import (
     LAST_FOLDER,
-    LabelsBySlide,
     ModelPredictions,
     check_complete,
     check_split,
-    known_tile_labels,
+    has_annotations,
     manifest_rows,
     read_model,
+    read_tiles,
     slide_scores,
     tile_scores,
 )
 from wsi_kd.steps.split import read_splits
 from wsi_kd.steps.status import read_status
+
+
+class _FeatureFacts(NamedTuple):
+    """What one pass over the feature files leaves: a mean each, and how many test tiles have a label."""
+
+    slides: SlideVectors
+    names: list[str]
+    labeled_tiles: int
+    positive_tiles: int
 
 
 def run_evaluate(
@@ -70,7 +78,8 @@ def run_evaluate(
     models = _read_models(prediction_dirs, manifest.classes, folds=folds)
     last = _read_models([folder / LAST_FOLDER for folder in prediction_dirs], manifest.classes, folds=folds)
     recipes = list(dict.fromkeys(model.table.header["recipe"] for model in models))
-    labels = known_tile_labels(models, manifest.classes[0])
+    facts = _feature_facts(manifest, folds, features_dir=features_dir)
+    annotated = has_annotations(manifest)
     made_with = {"evaluate": settings.evaluate.model_dump(mode="json")}
     metrics: Metrics = {
         **cast("Stamp", stamp("metrics", made_with)),
@@ -80,22 +89,22 @@ def run_evaluate(
             manifest,
             statuses=read_status(status_path),
             folds=folds,
-            labeled_tiles=sum(int((known >= 0).sum()) for known in labels.values()),
-            positive_tiles=sum(int((known == 1).sum()) for known in labels.values()),
+            labeled_tiles=facts.labeled_tiles if annotated else 0,
+            positive_tiles=facts.positive_tiles,
         ),
         "recipes": {
             recipe: {
                 "models": [_model_record(model) for model in _of(models, recipe)],
                 **_measured(
-                    _of(models, recipe), manifest.classes, tile_labels=labels, settings=settings.evaluate
+                    _of(models, recipe), manifest.classes, annotated=annotated, settings=settings.evaluate
                 ),
                 "last": _measured(
-                    _of(last, recipe), manifest.classes, tile_labels=labels, settings=settings.evaluate
+                    _of(last, recipe), manifest.classes, annotated=annotated, settings=settings.evaluate
                 ),
             }
             for recipe in recipes
         },
-        "baselines": _baselines(manifest, folds, features_dir=features_dir, settings=settings.evaluate),
+        "baselines": _baselines(facts, folds, classes=len(manifest.classes), settings=settings.evaluate),
         "research_only": RESEARCH_ONLY,
     }
     _write_predictions(out_dir / "predictions.csv", models, manifest.classes)
@@ -120,21 +129,29 @@ def _measured(
     models: Sequence[ModelPredictions],
     classes: Sequence[str],
     *,
-    tile_labels: LabelsBySlide,
+    annotated: bool,
     settings: EvaluateSettings,
 ) -> Measured:
+    """Measure one recipe; its tiles are in memory only while this runs, and only where there are labels."""
     with_student = all(row.student_probability is not None for model in models for row in model.test_rows)
     scores = ("teacher", "student") if with_student else ("teacher",)
-    tile_scores = ("attention", "evidence", "student") if with_student else ("attention", "evidence")
+    tile_names = ("attention", "evidence", "student") if with_student else ("attention", "evidence")
+    tiles = [read_tiles(model) for model in models] if annotated else []
     return {
         "scores": {
             name: _score_metrics([slide_scores(model, name, classes) for model in models], settings)
             for name in scores
         },
         "instances": {
-            name: _instance_metrics(models, name, tile_labels=tile_labels, settings=settings)
-            for name in tile_scores
-            if tile_labels
+            name: instance_metrics(
+                [tile_scores(model, kept, name) for model, kept in zip(models, tiles, strict=True)],
+                convention=CONVENTIONS[name],
+                samples=settings.bootstrap_samples,
+                confidence=settings.confidence,
+                seed=settings.seed,
+            )
+            for name in tile_names
+            if any(kept.labels.any() for kept in tiles)
         },
     }
 
@@ -158,50 +175,41 @@ def _score_metrics(parts: Sequence[SlideScores], settings: EvaluateSettings) -> 
     )
 
 
-def _instance_metrics(
-    models: Sequence[ModelPredictions],
-    score: str,
-    *,
-    tile_labels: LabelsBySlide,
-    settings: EvaluateSettings,
-) -> InstanceMetrics:
-    return instance_metrics(
-        [tile_scores(model, score, tile_labels) for model in models],
-        convention=CONVENTIONS[score],
-        samples=settings.bootstrap_samples,
-        confidence=settings.confidence,
-        seed=settings.seed,
-    )
-
-
 def _baselines(
-    manifest: Manifest, folds: Sequence[Fold], *, features_dir: Path, settings: EvaluateSettings
+    facts: _FeatureFacts, folds: Sequence[Fold], *, classes: int, settings: EvaluateSettings
 ) -> dict[str, ScoreMetrics]:
-    rows = manifest_rows(manifest, sorted({slide_id for fold in folds for part in fold for slide_id in part}))
-    slides, feature_names = _bag_means(rows, manifest.classes, features_dir=features_dir)
-    columns = color_columns(feature_names)
-    vectors = {"bag_mean": slides}
+    vectors = {"bag_mean": facts.slides}
+    columns = color_columns(facts.names)
     if columns is not None:
-        vectors["mean_color"] = slides._replace(vectors=slides.vectors[:, columns])
-    classes = len(manifest.classes)
+        vectors["mean_color"] = facts.slides._replace(vectors=facts.slides.vectors[:, columns])
     return {
         name: _score_metrics(baseline_scores(chosen, folds, classes=classes), settings)
         for name, chosen in vectors.items()
     }
 
 
-def _bag_means(
-    rows: Sequence[SlideRow], classes: Sequence[str], *, features_dir: Path
-) -> tuple[SlideVectors, list[str]]:
-    """Read one feature file at a time and keep its mean."""
-    means, names = [], []
+def _feature_facts(manifest: Manifest, folds: Sequence[Fold], *, features_dir: Path) -> _FeatureFacts:
+    """Read one feature file at a time; tiles of negative slides are negative, annotated or not."""
+    rows = manifest_rows(manifest, sorted({slide_id for fold in folds for part in fold for slide_id in part}))
+    tested = {slide_id for fold in folds for slide_id in fold.test}
+    means: list[np.ndarray] = []
+    names: list[str] = []
+    labeled = positive = 0
     for row in rows:
         file = read_features(features_dir / f"{row.slide_id}.h5")
         means.append(file.features.mean(axis=0, dtype=np.float64))
         names = list(file.header.get("feature_names", []))
-    labels = np.array([list(classes).index(row.label) for row in rows], dtype=np.int64)
-    slide_ids, case_ids = tuple(row.slide_id for row in rows), tuple(row.case_id for row in rows)
-    return SlideVectors(slide_ids, case_ids, labels, np.stack(means)), names
+        if row.slide_id in tested:
+            negative = row.label == manifest.classes[0]
+            labeled += len(file.tile_labels) if negative else int((file.tile_labels >= 0).sum())
+            positive += 0 if negative else int((file.tile_labels == 1).sum())
+    slides = SlideVectors(
+        slide_ids=tuple(row.slide_id for row in rows),
+        case_ids=tuple(row.case_id for row in rows),
+        labels=np.array([manifest.classes.index(row.label) for row in rows], dtype=np.int64),
+        vectors=np.stack(means),
+    )
+    return _FeatureFacts(slides, names, labeled, positive)
 
 
 def _write_predictions(path: Path, models: Sequence[ModelPredictions], classes: Sequence[str]) -> None:

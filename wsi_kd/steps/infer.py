@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from wsi_kd.bags.manifest import SlideRow
+from wsi_kd.bags.tables import listed
 from wsi_kd.core.device import choose_device
 from wsi_kd.core.errors import BadInput, RunFailed, SlideProblem
 from wsi_kd.core.files import file_hash, sidecar
@@ -29,6 +30,7 @@ from wsi_kd.report.heatmap import draw_heatmap
 from wsi_kd.settings.all import Settings, parse_settings
 from wsi_kd.slides.pyramid import Thumbnail, read_thumbnail
 from wsi_kd.slides.reader import open_slide
+from wsi_kd.steps.drawings import drawing_faults
 from wsi_kd.steps.embed import embed_slide
 from wsi_kd.steps.encoder import build_encoder
 from wsi_kd.steps.mask import mask_slide
@@ -85,10 +87,14 @@ def run_infer(
         on_slide: called with each slide's status as soon as it is written.
 
     Raises:
-        BadInput: a model that cannot be loaded, or an encoder other than the model's.
+        BadInput: a model that cannot be loaded, an encoder other than the model's, or drawings with faults
+            (all of them listed before the first slide).
         RunFailed: a file could not be written.
     """
     inference = load_inference(model_dir, device=device, weights=weights)
+    faults = drawing_faults(rows, inference.settings, negative_label=None)
+    if faults:
+        raise BadInput(f"{len(faults)} drawings cannot be used: {listed(faults)}")
     statuses = []
     for row in rows:
         folder = out_dir if len(rows) == 1 else out_dir / row.slide_id

@@ -18,6 +18,7 @@ from wsi_kd.slides.fingerprint import slide_fingerprint
 from wsi_kd.slides.mpp import resolve_mpp
 from wsi_kd.slides.pyramid import Thumbnail, read_thumbnail
 from wsi_kd.slides.reader import open_slide
+from wsi_kd.steps.drawings import edited_outline
 from wsi_kd.steps.status import failure, inputs_hash, status_row, write_status
 from wsi_kd.tissue.edited import read_edited_tissue
 from wsi_kd.tissue.polygons import (
@@ -173,22 +174,13 @@ def _inputs(row: SlideRow, settings: Settings) -> _Inputs:
         fingerprint = slide_fingerprint(row.path)
     except OSError:
         fingerprint = ""  # the reader tells what is wrong with the file
-    edited = _edited(row, settings.mask.edited_dir)
+    edited = edited_outline(row, settings.mask.edited_dir)
     edited_sha256 = file_hash(edited) if edited else ""
     sections = _sections(settings)
     sections["mask"].pop("edited_dir")
     parts = {"fingerprint": fingerprint, "edited_sha256": edited_sha256, "slide_mpp": row.slide_mpp}
     identity = {"slide_id": row.slide_id, "slide_file": row.path.name}
     return _Inputs(fingerprint, edited, edited_sha256, inputs_hash(STEP, {**sections, **parts, **identity}))
-
-
-def _edited(row: SlideRow, edited_dir: Path | None) -> Path | None:
-    if edited_dir is None:
-        return None
-    if not edited_dir.is_dir():
-        raise BadInput(f"mask.edited_dir: {edited_dir} is no folder; correct it or remove the setting")
-    path = edited_dir / f"{row.slide_id}.geojson"
-    return path if path.is_file() else None
 
 
 def _kept(path: Path, inputs: _Inputs) -> TissueFile | None:

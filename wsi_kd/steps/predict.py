@@ -14,7 +14,7 @@ from wsi_kd.inference.predict import SlidePrediction
 from wsi_kd.inference.slide import predict_slide
 from wsi_kd.inference.tables import PredictionRow, tile_table, write_predictions, write_tiles_csv
 from wsi_kd.settings.all import Settings
-from wsi_kd.steps.scored_models import LAST_FOLDER, manifest_rows
+from wsi_kd.steps.scored_models import LAST_FOLDER, has_annotations, manifest_rows
 from wsi_kd.steps.split import read_splits
 from wsi_kd.training.checkpoint import LoadedModel, load_model
 
@@ -43,7 +43,8 @@ def run_predict(
 ) -> None:
     """Write `predictions.csv` (val and test slides) and `tiles/<slide_id>.csv` (test slides) to `out_dir`.
 
-    The same of the last epoch's model goes to the folder `last` below it: it is reported, not used.
+    The same of the last epoch's model goes to the folder `last` below it: it is reported, not used. Its tiles
+    are written only where the manifest names annotations: nothing but tile labels asks for them.
 
     Raises:
         BadInput: a model of another fold, other classes or other features; damaged or missing files.
@@ -53,7 +54,15 @@ def run_predict(
     for name, folder in (("last", out_dir / LAST_FOLDER), ("model", out_dir)):
         loaded = load_model(model_dir, name=name)
         _check_model(loaded.header, model_dir, classes=manifest.classes, fold=fold)
-        _predict(loaded, slides, features_dir=features_dir, out_dir=folder, settings=settings)
+        with_tiles = name == "model" or has_annotations(manifest)
+        _predict(
+            loaded,
+            slides,
+            features_dir=features_dir,
+            out_dir=folder,
+            with_tiles=with_tiles,
+            settings=settings,
+        )
 
 
 def _predict(
@@ -62,6 +71,7 @@ def _predict(
     *,
     features_dir: Path,
     out_dir: Path,
+    with_tiles: bool,
     settings: Settings,
 ) -> None:
     device = choose_device(settings.predict.device)
@@ -73,7 +83,7 @@ def _predict(
         slide = read_features(features_dir / f"{row.slide_id}.h5")
         prediction = predict_slide(loaded, slide, device=device)
         rows.append(_prediction_row(row, part, prediction, header=loaded.header))
-        if part == "test":
+        if part == "test" and with_tiles:
             tiles_path = out_dir / "tiles" / f"{row.slide_id}.csv"
             _write_tiles(tiles_path, slide, prediction, header={**stamp("tile_scores", made_with), **facts})
     header = {**stamp("predictions", made_with), **facts}

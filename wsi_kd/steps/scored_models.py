@@ -2,22 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, cast
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int64
 
 from wsi_kd.bags.manifest import Manifest, SlideRow
 from wsi_kd.bags.splits import Fold
 from wsi_kd.bags.tables import listed
 from wsi_kd.core.errors import BadInput
-from wsi_kd.core.shapes import TileLabels
 from wsi_kd.evaluation.localization import TileScores
 from wsi_kd.evaluation.slide_metrics import BINARY, SlideScores
 from wsi_kd.inference.attention import attention_times_tiles
 from wsi_kd.inference.tables import (
     PredictionRow,
     PredictionTable,
-    TileTable,
     read_predictions,
     read_tiles_csv,
 )
@@ -26,19 +25,27 @@ REMAKE = "wsi-kd predict"
 LAST_FOLDER = "last"
 """Below a model's predictions: those of its training's last epoch."""
 
-LabelsBySlide: TypeAlias = dict[str, TileLabels]
-
 
 class ModelPredictions(NamedTuple):
-    """What the predict step wrote for one model; `tiles` by slide id, test slides only."""
+    """What the predict step wrote for one model; its tiles stay on the disk."""
 
+    folder: Path
     table: PredictionTable
     test_rows: tuple[PredictionRow, ...]
-    tiles: dict[str, TileTable]
+
+
+class ModelTiles(NamedTuple):
+    """The tiles of one model's test slides that have a known label: all that is kept in memory."""
+
+    scores: dict[str, Float64[np.ndarray, "tiles"]]
+    """By tile score: attention (times the number of tiles), evidence, student where there is one."""
+    labels: Bool[np.ndarray, "tiles"]
+    slide: Int64[np.ndarray, "tiles"]
+    """Position of the tile's slide in the model's `test_rows`."""
 
 
 def read_model(folder: Path, classes: Sequence[str]) -> ModelPredictions:
-    """Read one model's predictions and the tiles of its test slides.
+    """Read one model's predictions of slides.
 
     Raises:
         BadInput: missing or damaged files, or other classes than the manifest's.
@@ -50,8 +57,7 @@ def read_model(folder: Path, classes: Sequence[str]) -> ModelPredictions:
             f"the manifest has {list(classes)}; make them anew with: {REMAKE}"
         )
     test_rows = tuple(row for row in table.rows if row.part == "test")
-    tiles = {row.slide_id: read_tiles_csv(folder / "tiles" / f"{row.slide_id}.csv") for row in test_rows}
-    return ModelPredictions(table, test_rows, tiles)
+    return ModelPredictions(folder, table, test_rows)
 
 
 def check_complete(models: Sequence[ModelPredictions]) -> None:
@@ -109,17 +115,35 @@ def manifest_rows(manifest: Manifest, slide_ids: Sequence[str]) -> list[SlideRow
     return [rows[slide_id] for slide_id in slide_ids]
 
 
-def known_tile_labels(models: Sequence[ModelPredictions], negative: str) -> LabelsBySlide:
-    """Return tile labels by test slide; {} where no tile is labeled positive.
+def has_annotations(manifest: Manifest) -> bool:
+    """Tell whether any tile can be labeled positive: only an annotation does that (step tile)."""
+    return any(row.annotation is not None for row in manifest.rows)
+
+
+def read_tiles(model: ModelPredictions) -> ModelTiles:
+    """Read the model's tiles, one slide at a time, and keep those with a known label.
 
     A tile of a negative slide is negative by the definition of a bag, annotated or not.
+
+    Raises:
+        BadInput: missing or damaged files.
     """
-    labels: LabelsBySlide = {}
-    for model in models:
-        for row in model.test_rows:
-            known = model.tiles[row.slide_id].tile_labels
-            labels[row.slide_id] = np.zeros_like(known) if row.label == negative else known
-    return labels if any((known == 1).any() for known in labels.values()) else {}
+    kept: dict[str, list[np.ndarray]] = {}
+    labels, slides = [], []
+    for index, row in enumerate(model.test_rows):
+        tiles = read_tiles_csv(model.folder / "tiles" / f"{row.slide_id}.csv")
+        negative = row.label == model.table.header["classes"][0]
+        truth = np.zeros_like(tiles.tile_labels) if negative else tiles.tile_labels
+        known = truth >= 0
+        scores = {"attention": attention_times_tiles(tiles.attention), "evidence": tiles.evidence}
+        if tiles.student_probability is not None:
+            scores["student"] = tiles.student_probability
+        for name, values in scores.items():
+            kept.setdefault(name, []).append(values[known])
+        labels.append(truth[known] == 1)
+        slides.append(np.full(int(known.sum()), index, dtype=np.int64))
+    joined = {name: np.concatenate(parts) for name, parts in kept.items()}
+    return ModelTiles(joined, np.concatenate(labels), np.concatenate(slides))
 
 
 def slide_scores(model: ModelPredictions, score: str, classes: Sequence[str]) -> SlideScores:
@@ -140,24 +164,14 @@ def slide_scores(model: ModelPredictions, score: str, classes: Sequence[str]) ->
     )
 
 
-def tile_scores(model: ModelPredictions, score: str, tile_labels: LabelsBySlide) -> TileScores:
-    """Return the score `attention`, `evidence` or `student` of the test slides' tiles with a known label."""
-    known = [tile_labels[row.slide_id] >= 0 for row in model.test_rows]
-    values = [_scores_of(model.tiles[row.slide_id], score) for row in model.test_rows]
-    labels = [tile_labels[row.slide_id] for row in model.test_rows]
+def tile_scores(model: ModelPredictions, tiles: ModelTiles, score: str) -> TileScores:
+    """Return the score `attention`, `evidence` or `student` of the tiles that `read_tiles` kept."""
     return TileScores(
         seed=model.table.header["seed"],
         fold=model.table.header["fold"],
-        scores=np.concatenate([value[which] for value, which in zip(values, known, strict=True)]),
-        labels=np.concatenate([label[which] == 1 for label, which in zip(labels, known, strict=True)]),
-        slide=np.repeat(np.arange(len(known)), [int(which.sum()) for which in known]),
+        scores=tiles.scores[score],
+        labels=tiles.labels,
+        slide=tiles.slide,
         case_ids=tuple(row.case_id for row in model.test_rows),
         positive_slides=np.array([row.label != model.table.header["classes"][0] for row in model.test_rows]),
     )
-
-
-def _scores_of(tiles: TileTable, score: str) -> np.ndarray:
-    if score == "attention":
-        return attention_times_tiles(tiles.attention)
-    scores = tiles.evidence if score == "evidence" else tiles.student_probability
-    return cast("np.ndarray", scores)

@@ -17,11 +17,11 @@ from wsi_kd.features.store import TileFile, read_tiles, write_tiles
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.slides import TileSettings
 from wsi_kd.slides.pyramid import plan_read
+from wsi_kd.steps.drawings import slide_annotations
 from wsi_kd.steps.status import failure, inputs_hash, status_row, write_status
 from wsi_kd.tiling.grid import TileGrid, tile_grid
 from wsi_kd.tiling.labels import label_tiles
 from wsi_kd.tiling.spec import TileSpec
-from wsi_kd.tissue.annotations import read_annotations
 from wsi_kd.tissue.polygons import TissueFile, read_tissue, tissue_hash
 
 STEP = "tile"
@@ -155,16 +155,7 @@ def _labels(
         is_negative = negative_label is not None and row.label == negative_label
         return np.full(len(coords), NEGATIVE if is_negative else UNKNOWN, np.int8)
     x, y, _, _ = header["bounds"]
-    annotations = read_annotations(row.annotation, origin=(x, y))
-    names = {item.name.casefold() for item in annotations}
-    if negative_label not in {None, row.label} and not names & {
-        name.casefold() for name in tile.positive_names
-    }:
-        found = ", ".join(sorted({item.name or "(no class)" for item in annotations})) or "no area at all"
-        raise BadInput(
-            f"{row.annotation}: {row.slide_id} is labeled '{row.label}' but has no area of a class in "
-            f"tile.positive_names ({', '.join(tile.positive_names)}); found: {found}"
-        )
+    annotations = slide_annotations(row, tile, origin=(x, y), negative_label=negative_label)
     return label_tiles(
         coords,
         tile_level0_px=header["tile_level0_px"],

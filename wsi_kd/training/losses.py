@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from wsi_kd.core.errors import RunFailed
+
+RELEASED_EPSILON: Final = 1e-5
+"""What the released code adds inside every log."""
 
 
 def teacher_losses(
@@ -34,6 +38,26 @@ def student_losses(
     """
     positive = (1.0 - negative_weight) * pseudo_labels * F.softplus(-instance_logits)
     return positive + negative_weight * (1.0 - pseudo_labels) * F.softplus(instance_logits)
+
+
+def released_teacher_losses(
+    bag_logits: Float[Tensor, "bags classes"], bag_labels: Int64[Tensor, "bags"]
+) -> Float[Tensor, "bags"]:
+    """The released code's: -log(p + 1e-5), p the probability of the bag's class."""
+    right = bag_logits.softmax(dim=1).gather(1, bag_labels[:, None]).squeeze(1)
+    return -(right + RELEASED_EPSILON).log()
+
+
+def released_student_losses(
+    instance_logits: Float[Tensor, "instances"],
+    pseudo_labels: Float[Tensor, "instances"],
+    *,
+    negative_weight: float,
+) -> Float[Tensor, "instances"]:
+    """The released code's: -w (1 - q) log(1 - p + 1e-5) - (1 - w) q log(p + 1e-5), p = sigmoid(s)."""
+    positive = (1.0 - negative_weight) * pseudo_labels * (instance_logits.sigmoid() + RELEASED_EPSILON).log()
+    rest = (-instance_logits).sigmoid()
+    return -positive - negative_weight * (1.0 - pseudo_labels) * (rest + RELEASED_EPSILON).log()
 
 
 class LossLedger:

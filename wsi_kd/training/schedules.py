@@ -1,30 +1,53 @@
-"""One epoch of teacher and student: joint (one step on both losses) or alternate (teacher, then student)."""
+"""One epoch of teacher and student: joint (one step on both losses), alternate (teacher, then student), released.
+
+`teacher_steps` and `student_steps` take their batches, so that a test can walk them in a fixed order.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeAlias
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from wsi_kd.bags.packing import PackedBags
-from wsi_kd.kd.mining import mine_hard_positives
-from wsi_kd.kd.pseudo_labels import AttentionRange, attention_range, pseudo_labels
+from wsi_kd.kd.pseudo_labels import AttentionRange
 from wsi_kd.mil.outputs import BagOutput
 from wsi_kd.mil.pooling import segment_ids, segment_mean
-from wsi_kd.training.loop import Run, ordered_batches, shuffled_batches, take_step
-from wsi_kd.training.losses import LossLedger, student_losses, teacher_losses
+from wsi_kd.training.loop import Run, shuffled_batches, take_step
+from wsi_kd.training.losses import (
+    LossLedger,
+    released_student_losses,
+    released_teacher_losses,
+    student_losses,
+    teacher_losses,
+)
+from wsi_kd.training.mining_step import mine, note_hidden
 from wsi_kd.training.plan import Distillation, Mining
+from wsi_kd.training.soft_labels import (
+    RangeMeter,
+    label_all_instances,
+    label_bags,
+    label_instances,
+    quiet_teacher,
+)
+
+Losses: TypeAlias = Callable[..., Tensor]
+Label: TypeAlias = Callable[["InstanceBatch", Tensor], Tensor]
+"""Soft labels of a batch, given it and its projection."""
+
+
+class InstanceBatch(NamedTuple):
+    """Instances of any bags in any order."""
+
+    rows: Int64[Tensor, "instances"]
+    """Where they stand in the training part; on the CPU."""
+    features: Float[Tensor, "instances features"]
 
 
 def teacher_epoch(run: Run, ledger: LossLedger, *, mining: Mining | None) -> None:
     """Train teacher and projector on every bag once."""
-    for bags, packed in shuffled_batches(run):
-        with run.autocast():
-            hidden = run.model.project(packed.instances)
-            keep = _mine(run, hidden, packed, mining=mining)
-            output: BagOutput = run.model.teacher(run.model.dropout(hidden), packed.offsets, keep)
-        losses = teacher_losses(output.bag_logits, packed.labels)
-        ledger.add("teacher loss", losses, bags)
-        _note_hidden(ledger, keep, packed, bags=bags)
-        take_step(run, losses.mean(), ledger, bag=bags[0])
+    teacher_steps(run, ledger, shuffled_batches(run), mining=mining)
 
 
 def joint_epoch(run: Run, ledger: LossLedger, *, distillation: Distillation, mining: Mining | None) -> None:
@@ -33,26 +56,26 @@ def joint_epoch(run: Run, ledger: LossLedger, *, distillation: Distillation, min
     `minmax_global` divides by the range of the previous epoch (in the first, of the bags seen so far), which
     costs no pass of its own; hidden instances count in it.
     """
-    seen: AttentionRange | None = None
+    meter = RangeMeter()
     for bags, packed in shuffled_batches(run):
         with run.autocast():
             hidden = run.model.project(packed.instances)
-            keep = _mine(run, hidden, packed, mining=mining)
+            keep = mine(run, hidden, packed, mining=mining)
             dropped = run.model.dropout(hidden)
             output: BagOutput = run.model.teacher(dropped, packed.offsets, keep)
             instance_logits = run.student(dropped)
-            quiet = _quiet_teacher(run, hidden, packed)
-        attention = quiet.attention_logits
-        seen = attention_range(attention) if seen is None else seen.union(attention)
-        soft = _soft_labels(quiet, packed, distillation, global_range=run.state.attention_range or seen)
+            quiet = quiet_teacher(run, hidden, packed)
+        meter.add(quiet.attention_logits)
+        global_range = run.state.attention_range or meter.seen
+        soft = label_bags(quiet, packed, mode=distillation.pseudo_label, global_range=global_range)
         students = student_losses(instance_logits, soft, negative_weight=distillation.negative_weight)
         teachers = teacher_losses(output.bag_logits, packed.labels)
         ledger.add("teacher loss", teachers, bags)
         ledger.add("student loss", segment_mean(students, packed.offsets), bags)
-        _note_hidden(ledger, keep, packed, bags=bags)
+        note_hidden(ledger, keep, packed, bags=bags)
         loss = teachers.mean() + distillation.student_weight * students.mean()
         take_step(run, loss, ledger, bag=bags[0])
-    run.state.attention_range = seen
+    run.state.attention_range = meter.seen
 
 
 def alternate_epoch(
@@ -64,81 +87,54 @@ def alternate_epoch(
     epoch, so that teachers whose scores depend on the rest of the bag can serve as well.
     """
     teacher_epoch(run, ledger, mining=mining)
-    soft_labels = label_all_instances(run, distillation)
-    bags = segment_ids(torch.from_numpy(run.train.offsets), len(soft_labels))
-    order = torch.randperm(len(soft_labels), generator=run.state.generator)
-    for start in range(0, len(order), distillation.instance_batch):
-        rows = order[start : start + distillation.instance_batch]
-        features = torch.from_numpy(run.train.features[rows.numpy()]).to(run.device).float()
-        with run.autocast():
-            logits = run.student(run.model.dropout(run.model.project(features)))
-        soft = soft_labels[rows].to(run.device)
-        losses = student_losses(logits, soft, negative_weight=distillation.negative_weight)
-        ledger.add("student loss", losses, bags[rows].tolist())
-        take_step(run, losses.mean(), ledger, bag=int(bags[rows[0]]))
+    soft_labels = label_all_instances(run, distillation.pseudo_label)
+
+    def label(batch: InstanceBatch, hidden: Tensor) -> Tensor:
+        return soft_labels[batch.rows].to(hidden.device)
+
+    batches = shuffled_instances(run, distillation.instance_batch)
+    student_steps(run, ledger, batches, label=label, negative_weight=distillation.negative_weight)
 
 
-@torch.no_grad()
-def label_all_instances(run: Run, distillation: Distillation) -> Float[Tensor, "instances"]:
-    """Return the soft label of every training instance, by the teacher in eval mode; on the CPU."""
-    attention, evidence = [], []
-    for _, packed in ordered_batches(run, run.train):
-        with run.autocast():
-            quiet = _quiet_teacher(run, run.model.project(packed.instances), packed)
-        attention.append(quiet.attention_logits.cpu())
-        evidence.append((quiet.evidence[:, 1] - quiet.evidence[:, 0]).cpu())
-    return pseudo_labels(
-        distillation.pseudo_label,
-        attention_logits=torch.cat(attention),
-        evidence_logits=torch.cat(evidence),
-        offsets=torch.from_numpy(run.train.offsets),
-        bag_labels=torch.from_numpy(run.train.labels),
-    )
-
-
-@torch.no_grad()
-def _quiet_teacher(run: Run, hidden: Float[Tensor, "instances hidden"], packed: PackedBags) -> BagOutput:
-    """Return the teacher's word on whole bags in eval mode; the projection is shared with the step."""
-    run.model.teacher.eval()
-    output: BagOutput = run.model.teacher(hidden.detach(), packed.offsets)
-    run.model.teacher.train()
-    return output
-
-
-def _soft_labels(
-    quiet: BagOutput, packed: PackedBags, distillation: Distillation, *, global_range: AttentionRange
-) -> Float[Tensor, "instances"]:
-    return pseudo_labels(
-        distillation.pseudo_label,
-        attention_logits=quiet.attention_logits,
-        evidence_logits=quiet.evidence[:, 1] - quiet.evidence[:, 0],
-        offsets=packed.offsets,
-        bag_labels=packed.labels,
-        global_range=global_range,
-    )
-
-
-@torch.no_grad()
-def _mine(
-    run: Run, hidden: Float[Tensor, "instances hidden"], packed: PackedBags, *, mining: Mining | None
-) -> Bool[Tensor, "instances"] | None:
-    """Ask the student, without dropout, which instances the teacher may see."""
-    if mining is None:
-        return None
-    return mine_hard_positives(
-        run.student(hidden.detach()),
-        packed.offsets,
-        packed.labels,
-        threshold=mining.threshold,
-        drop_probability=mining.drop_probability,
-        max_drop_fraction=mining.max_drop_fraction,
-        symmetric=mining.symmetric,
-        generator=run.state.generator,
-    )
-
-
-def _note_hidden(
-    ledger: LossLedger, keep: Bool[Tensor, "instances"] | None, packed: PackedBags, *, bags: list[int]
+def released_epoch(
+    run: Run, ledger: LossLedger, *, distillation: Distillation, mining: Mining | None
 ) -> None:
-    if keep is not None:
-        ledger.add("hidden fraction", segment_mean((~keep).float(), packed.offsets), bags)
+    """Train as `alternate_epoch`, with the released code's details.
+
+    1e-5 stands in every log. Labels are made anew for each batch of instances, normalized by the range of
+    the attention that the teacher gave in its own epoch, while it changed, to the instances that mining left.
+    Only for teachers that score an instance without its bag.
+    """
+    batches = (shuffled_batches(run), shuffled_instances(run, distillation.instance_batch))
+    released_steps(run, ledger, *batches, negative_weight=distillation.negative_weight, mining=mining)
+
+
+def released_steps(
+    run: Run,
+    ledger: LossLedger,
+    bag_batches: Iterable[tuple[list[int], PackedBags]],
+    /,
+    instance_batches: Iterable[InstanceBatch],
+    *,
+    negative_weight: float,
+    mining: Mining | None,
+) -> AttentionRange:
+    """Take the steps of `released_epoch` in the order given; return the range of the attention logits."""
+    meter = RangeMeter()
+    teacher_steps(
+        run, ledger, bag_batches, mining=mining, losses_of=released_teacher_losses, on_attention=meter.add
+    )
+    positive = bag_of_instances(run, labels=True)
+
+    def label(batch: InstanceBatch, hidden: Tensor) -> Tensor:
+        return label_instances(run, hidden, positive[batch.rows], global_range=meter.seen)
+
+    student_steps(
+        run,
+        ledger,
+        instance_batches,
+        label=label,
+        negative_weight=negative_weight,
+        losses_of=released_student_losses,
+    )
+    return meter.seen
