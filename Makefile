@@ -53,9 +53,9 @@ test: $(TESTABLE)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu" -n $(CORES) --dist loadfile
 
 # Snakemake reads the manifest even to lint; these slides are only looked for, never opened.
-$(LINT_COHORT):
-	@mkdir -p $(@D) && touch $(@D)/a.tif $(@D)/b.tif
-	@printf 'slide_id,path,label\na,a.tif,normal\nb,b.tif,tumor\n' > $@
+$(LINT_COHORT): Makefile
+	@mkdir -p $(@D) && cd $(@D) && touch n{1..5}.tif t{1..5}.tif
+	@{ echo slide_id,path,label; for i in {1..5}; do echo n$$i,n$$i.tif,normal; echo t$$i,t$$i.tif,tumor; done; } > $@
 
 lint: $(TESTABLE) $(LINT_COHORT)
 	$(BIN)/ruff check .

@@ -260,28 +260,6 @@ def test_folder_lists_slides_once(tmp_path):
     assert names == ["b.SVS", "broken.dcm", "broken2.dcm", "l0.dcm", "m.mrxs", "other.dcm"]
 
 
-def test_rows_for_inference_from_files_folders_and_tables(folder):
-    (folder / "list.csv").write_text("path,slide_mpp,slide_id\nc.svs,0.3,\na.svs,,first\n")
-    rows = rows_of_slides([folder / "sub", folder / "list.csv"], 0.5)
-    assert [(row.slide_id, row.path, row.slide_mpp) for row in rows] == [
-        ("b", folder / "sub/b.tif", 0.5),
-        ("c", folder / "c.svs", 0.3),
-        ("first", folder / "a.svs", 0.5),
-    ]
-    assert {row.label for row in rows} == {""}
-    assert [row.case_id for row in rows] == ["b", "c", "first"]
-
-
-def test_inference_lists_missing_files_and_clashing_ids(folder):
-    with pytest.raises(BadInput, match=r"no such slide file: .*x\.svs, .*y\.svs"):
-        rows_of_slides([folder / "x.svs", folder / "y.svs"], None)
-    with pytest.raises(BadInput, match=r"same id: .*b\.svs, .*sub/b\.tif; name them in a CSV"):
-        rows_of_slides([folder / "b.svs", folder / "sub"], None)
-    (folder / "none").mkdir()
-    with pytest.raises(BadInput, match="no slide in this folder"):
-        rows_of_slides([folder / "none"], None)
-
-
 @pytest.mark.shared_data
 def test_real_folders(shared_data):
     rows = rows_of_slides([shared_data / "wsi"], None)

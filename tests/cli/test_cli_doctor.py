@@ -7,7 +7,7 @@ import yaml
 
 from wsi_kd.cli import diagnosis
 from wsi_kd.cli.app import run
-from wsi_kd.cli.diagnosis import State, check_disk, check_manifest, compare
+from wsi_kd.cli.diagnosis import State, check_disk, check_drawings, check_folds, check_manifest, compare
 from wsi_kd.settings.all import parse_settings
 
 
@@ -42,6 +42,22 @@ def test_every_fault_of_a_cohort_is_told(tmp_path, capsys):
     shown = capsys.readouterr()
     assert shown.out.count("broken") == 1
     assert "checks failed: manifest" in shown.err
+
+
+def test_folds_and_drawings_are_looked_at(tmp_path, synthetic_cohort):
+    settings = {"run": {"manifest": str(synthetic_cohort.manifest)}, "split": {"folds": 3}}
+    parsed = parse_settings(settings, where="test")
+    _, manifest = check_manifest(parsed)
+    assert check_folds(parsed, manifest).found.startswith("3; slides in train/val/test: ")
+    assert check_drawings(parsed, manifest).found == "6 annotations, 0 outlines of tissue"
+    parsed = parse_settings({**settings, "split": {"folds": 5}}, where="test")
+    assert check_folds(parsed, manifest).state is State.BROKEN
+    (tmp_path / "case00_0.geojson").write_text("{")
+    for folder, told in ((tmp_path, "case00_0.geojson: not valid JSON"), (tmp_path / "gone", "is no folder")):
+        parsed = parse_settings({**settings, "mask": {"edited_dir": str(folder)}}, where="test")
+        check = check_drawings(parsed, manifest)
+        assert check.state is State.BROKEN
+        assert told in check.found
 
 
 def test_the_need_of_disk_follows_from_the_slides(tmp_path, monkeypatch, synthetic_slide):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from wsi_kd.cli.app import run
 from wsi_kd.cli.infer import find_model, judge
 from wsi_kd.core.errors import BadInput, RunFailed
 from wsi_kd.core.records import SlideStatus, StatusRow
@@ -59,3 +60,24 @@ def test_allowed_failures_pass(statuses, allowed):
 def test_more_failures_than_allowed_fail_the_run():
     with pytest.raises(RunFailed, match="2 of 3 slides failed, --max-failed allows 1"):
         judge([OK, FAILED, FAILED], max_failed=1)
+
+
+def test_a_single_failed_slide_is_told_once(monkeypatch, tmp_path, capsys):
+    make_models(tmp_path, "model")
+    (tmp_path / "lost.svs").touch()
+    (tmp_path / "fine.svs").touch()
+
+    def all_fail(rows, *, on_slide, **_):
+        statuses = [FAILED._replace(slide_id=row.slide_id) for row in rows]
+        for row in statuses:
+            on_slide(row)
+        return statuses
+
+    monkeypatch.setattr("wsi_kd.steps.infer.run_infer", all_fail)
+    rest = ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "out")]
+    assert run(["infer", str(tmp_path / "lost.svs"), *rest]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == "wsi-kd: error: lost: missing_mpp: no resolution; pass --slide-mpp\n"
+    assert run(["infer", str(tmp_path / "lost.svs"), str(tmp_path / "fine.svs"), *rest]) == 1
+    assert capsys.readouterr().out.count("missing_mpp") == 2

@@ -1,12 +1,15 @@
 """The workflow's plan: what each step depends on, and on nothing else."""
 
 import json
+import os
 
 import pytest
 
 from wsi_kd.cli.plan import STEP_SECTIONS, read_plan, rows_hash
 from wsi_kd.core.errors import BadInput
+from wsi_kd.core.provenance import stamp
 from wsi_kd.settings.all import Settings, parse_json_settings
+from wsi_kd.steps.status import write_status
 
 EDITS = {
     "slides": {"min_mpp": 0.06},
@@ -23,11 +26,11 @@ EDITS = {
 
 @pytest.fixture
 def cohort(tmp_path):
-    rows = [f"s{index},s{index}.tif,{'normal' if index % 2 else 'tumor'},p{index}" for index in range(5)]
+    rows = [f"s{index},s{index}.tif,{'normal' if index % 2 else 'tumor'},p{index}" for index in range(10)]
     (tmp_path / "slides.csv").write_text("\n".join(["slide_id,path,label,case_id", *rows]) + "\n")
-    for index in range(5):
+    for index in range(10):
         (tmp_path / f"s{index}.tif").touch()
-    return {"run": {"manifest": str(tmp_path / "slides.csv"), "slides_per_job": 2, "results_dir": "out"}}
+    return {"run": {"manifest": str(tmp_path / "slides.csv"), "slides_per_job": 4, "results_dir": "out"}}
 
 
 def texts(config) -> dict[str, str]:
@@ -36,12 +39,17 @@ def texts(config) -> dict[str, str]:
     return {**steps, "train": plan.train_settings("weno", 0)}
 
 
-def test_the_plan_of_five_slides(cohort):
+def test_the_plan_of_ten_slides(cohort):
     plan = read_plan(cohort)
-    assert [len(chunk) for chunk in plan.chunks] == [2, 2, 1]
+    assert [len(chunk) for chunk in plan.chunks] == [4, 4, 2]
     assert plan.folds == 5
     assert plan.manifest.classes == ("normal", "tumor")
-    assert [name.rsplit("/", 1)[1] for name in plan.slide_files(1)] == ["s2.tif", "s3.tif"]
+    assert [name.rsplit("/", 1)[1] for name in plan.slide_files(1)] == [
+        "s4.tif",
+        "s5.tif",
+        "s6.tif",
+        "s7.tif",
+    ]
 
 
 def test_what_a_rule_passes_is_valid_settings(cohort):
@@ -119,15 +127,70 @@ def test_what_cannot_be_planned_is_bad_input(config, told):
     assert told in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("edits", "told"),
+    [
+        ({"split": {"folds": 6}}, "the usable cases are: normal 5, tumor 5; set it to 5 or fewer"),
+        ({"embed": {"encoder": "stain_textur"}}, "unknown encoder 'stain_textur'; .* mean 'stain_texture'"),
+        (
+            {"embed": {"encoder": "torchvision:mobilenet_v2", "weights": "gone.pt"}},
+            "gone.pt: no such weight file; correct embed.weights",
+        ),
+        ({"mask": {"edited_dir": "gone"}}, "mask.edited_dir: gone is no folder"),
+        ({"run": {"results_dir": "{a}"}}, "braces in paths, .* wildcards: {a}; rename them"),
+        ({"run": {"results_dir": "/dev/null/out"}}, "run.results_dir: /dev/null is a file"),
+    ],
+)
+def test_what_would_fail_hours_later_is_refused_in_the_plan(cohort, edits, told):
+    config = {section: {**cohort.get(section, {}), **values} for section, values in edits.items()}
+    with pytest.raises(BadInput, match=told):
+        read_plan({**cohort, **config})
+
+
+def test_given_splits_that_leak_are_refused_in_the_plan(cohort, tmp_path):
+    manifest = tmp_path / "slides.csv"
+    manifest.write_text(manifest.read_text().replace(",p9", ",p0"))
+    parts = ["train", "train", "val", "val", "test", "test", "train", "train", "train", "test"]
+    table = [f"s{index},{part}" for index, part in enumerate(parts)]
+    (tmp_path / "folds.csv").write_text("\n".join(["slide_id,fold_0", *table]))
+    with pytest.raises(BadInput, match=r"fold 0 leaks: .* p0 \(train and test\)"):
+        read_plan({**cohort, "split": {"given": str(tmp_path / "folds.csv")}})
+
+
+def test_every_faulty_drawing_is_told_unless_its_tiles_are_made(cohort, tmp_path):
+    manifest = tmp_path / "slides.csv"
+    lines = [
+        line + f",{line.split(',')[0]}.xml" if line[:2] in {"s0", "s9"} else line + ","
+        for line in manifest.read_text().splitlines()[1:]
+    ]
+    manifest.write_text("\n".join(["slide_id,path,label,case_id,annotation", *lines]))
+    for name in ("s0", "s9"):
+        (tmp_path / f"{name}.xml").write_text("<ASAP_Annotations>")
+    config = {**cohort, "run": {**cohort["run"], "results_dir": str(tmp_path / "out")}}
+    with pytest.raises(BadInput, match=r"^2 drawings cannot be used: .*s0\.xml: .*s9\.xml: not valid XML"):
+        read_plan(config)
+    settings = Settings().tile.model_dump(mode="json")
+    tables = [tmp_path / f"out/tiles/chunk-{chunk}.csv" for chunk in (0, 2)]
+    for table in tables:
+        write_status(table, [], stamp("tile", {"tile": settings}))
+    assert read_plan(config).folds == 5
+    with pytest.raises(BadInput, match="2 drawings"):
+        read_plan({**config, "tile": {"positive_names": ["lesion"]}})
+    later = tables[1].stat().st_mtime + 10
+    os.utime(tmp_path / "s9.xml", (later, later))
+    with pytest.raises(BadInput, match=r"^1 drawings cannot be used: .*s9\.xml"):
+        read_plan(config)
+
+
 def test_edited_masks_and_given_splits_are_inputs(cohort, tmp_path):
     masks, splits = tmp_path / "masks", tmp_path / "splits"
     masks.mkdir()
     splits.mkdir()
-    (masks / "s3.geojson").touch()
+    (masks / "s5.geojson").write_text('{"type": "FeatureCollection", "features": []}')
     for fold in range(2):
-        (splits / f"splits_{fold}.csv").write_text("train,val,test\ns0,s1,s2\n")
+        (splits / f"splits_{fold}.csv").write_text("train,val,test\ns0,s2,s4\ns1,s3,s5\n")
     plan = read_plan({**cohort, "mask": {"edited_dir": str(masks)}, "split": {"given": str(splits)}})
     assert plan.edited_masks(0) == []
-    assert plan.edited_masks(1) == [str(masks / "s3.geojson")]
+    assert plan.edited_masks(1) == [str(masks / "s5.geojson")]
     assert plan.given_split_files() == [str(splits / "splits_0.csv"), str(splits / "splits_1.csv")]
     assert plan.folds == 2

@@ -67,6 +67,23 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_under_safetensors_is_one_line_and_leaves_nothing(tmp_path):
+    """Its Rust writer raises no OSError: training on a full disk used to end in a traceback."""
+    script = (
+        "import resource, signal; from pathlib import Path; import numpy as np\n"
+        "from safetensors.numpy import save_file; from wsi_kd.core.files import publish\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        f"with publish(Path({str(tmp_path / 'big.safetensors')!r})) as temporary:\n"
+        "    save_file({'a': np.zeros(10_000)}, temporary)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("wsi_kd.core.errors.RunFailed: ")
+    assert "big.safetensors: could not be written (File too large)" in last
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_killed_writer_leaves_the_former_file_and_the_next_writer_cleans_up(tmp_path):
     target = tmp_path / "a.txt"
     publish_text(target, "old")

@@ -3,6 +3,7 @@ import pytest
 
 from wsi_kd.bags.splits import Fold
 from wsi_kd.evaluation.baselines import SlideVectors, baseline_scores, fit_logistic
+from wsi_kd.evaluation.classification import choose_threshold
 
 
 def _slides(count: int = 60, *, gap: float = 6.0, classes: int = 2):
@@ -50,3 +51,19 @@ def test_three_classes_keep_their_probabilities():
     (scores,) = baseline_scores(slides, [_fold(slides)], classes=3)
     assert np.array_equal(scores.class_probabilities.argmax(axis=1), scores.labels)
     assert scores.scores == pytest.approx(1 - scores.class_probabilities[:, 0])
+
+
+def test_each_part_does_its_own_work_alone():
+    slides = _slides(gap=1.0)
+    fold = _fold(slides)
+    (scores,) = baseline_scores(slides, [fold], classes=2)
+    train, val, test = (slides.select(part) for part in fold)
+    val_scores = fit_logistic(train, val.vectors, classes=2)[:, 1]
+    expected = choose_threshold(val.labels > 0, val_scores, rule="youden", min_sensitivity=1.0)
+    assert scores.threshold == expected
+    assert np.array_equal(scores.scores, fit_logistic(train, test.vectors, classes=2)[:, 1])
+    turned = slides.labels.copy()
+    turned[48:] = 1 - turned[48:]
+    (other,) = baseline_scores(slides._replace(labels=turned), [fold], classes=2)
+    assert other.threshold == expected
+    assert np.array_equal(other.scores, scores.scores)

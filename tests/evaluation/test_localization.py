@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from wsi_kd.evaluation.localization import TileScores, instance_metrics, instance_record, within_slide
 
@@ -83,3 +84,15 @@ def test_within_slide_interval_weighs_slides_by_their_cases():
     assert pooled["estimate"] == pytest.approx(2 / 3)
     # each resample draws 3 cases: share of slide 1 is k/3, k ~ Binomial(3, 1/3); quartiles of 1 - k/3: 1/3, 1
     assert (pooled["low"], pooled["high"]) == (pytest.approx(1 / 3), pytest.approx(1.0))
+
+
+def test_within_slide_is_the_area_of_each_slides_own_curve():
+    rng = np.random.default_rng(3)
+    labels, slide = rng.random(300) < 0.3, np.repeat(np.arange(6), 50)
+    labels[slide == 2] = False
+    scores = rng.integers(0, 8, 300).astype(np.float64)  # many ties
+    part = TileScores(0, 0, scores, labels, slide, tuple("abcdef"), np.ones(6, dtype=bool))
+    found = within_slide(part)
+    assert found.slides.tolist() == [0, 1, 3, 4, 5]
+    expected = [roc_auc_score(labels[slide == which], scores[slide == which]) for which in found.slides]
+    np.testing.assert_allclose(found.areas, expected, rtol=1e-12)

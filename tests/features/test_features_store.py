@@ -1,4 +1,7 @@
+import io
 import json
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -189,6 +192,23 @@ def test_features_that_are_not_finite_are_refused(tmp_path, value):
         read_features(tmp_path / "a.h5")
 
 
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    """The HDF5 library wrote into the file itself, and crashed where the disk was full."""
+    script = (
+        "import resource, signal; from pathlib import Path\n"
+        "from wsi_kd.features.store import read_features, write_features\n"
+        f"slide = read_features(Path({str(tmp_path / 'a.h5')!r}))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
+        f"write_features(Path({str(tmp_path / 'b.h5')!r}), slide)"
+    )
+    write_features(tmp_path / "a.h5", feature_file())
+    assert (tmp_path / "a.h5").stat().st_size > 3000
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "b.h5: could not be written (File too large)" in done.stderr.strip().splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+
+
 def reseal(path, change):
     """Change the HDF5 part and sign it anew, as someone would who wants to be believed."""
     from wsi_kd.features import store
@@ -197,7 +217,9 @@ def reseal(path, change):
     block = store._block_bytes(path.read_bytes().split(b"\n", 1)[0] + b"\n")
     with h5py.File(path, "r+") as file:
         change(file)
-    store._seal(path, header, block)
+    content = io.BytesIO(path.read_bytes())
+    store._seal(content, header, block)
+    path.write_bytes(content.getbuffer())
 
 
 def external_link(file):

@@ -1,5 +1,7 @@
 import json
 import uuid
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from shapely.geometry import box, shape
 from wsi_kd.core.files import read_json
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.inference.export import (
+    PATH_KEYS,
     SlideOutcome,
     without_paths,
     write_prediction_json,
@@ -15,6 +18,7 @@ from wsi_kd.inference.export import (
 )
 from wsi_kd.inference.predict import SlidePrediction
 from wsi_kd.inference.tables import TileTable
+from wsi_kd.settings.all import Settings
 
 CLASSES = ["normal", "tumor"]
 MODEL_HEADER = {
@@ -50,6 +54,7 @@ def _prediction(student: float | None = 0.6):
         attention_logits=np.array([1.0, 0.0]),
         evidence=np.array([0.2, 0.9]),
         student_tile_probability=None if student is None else np.array([0.8, 0.3]),
+        feature_distance=1.25,
     )
 
 
@@ -156,3 +161,14 @@ def test_paths_are_cut_to_their_names_and_nothing_else_is():
         "mask": {"edited_dir": None, "mask_mpp": 8.0},
         "embed": {"weights": "c.pt", "encoder": "x"},
     }
+
+
+def test_every_path_among_the_settings_is_known_to_be_one():
+    sections = {name: type(section).model_fields for name, section in Settings()}
+    paths = {
+        key
+        for fields in sections.values()
+        for key, field in fields.items()
+        if Path in {field.annotation, *get_args(field.annotation)}
+    }
+    assert paths == PATH_KEYS

@@ -15,13 +15,14 @@ OFFSETS = torch.tensor([0, 3, 5, 6])
 LABELS = torch.tensor([1, 1, 0])
 
 
-def labels_of(mode, *, attention=ATTENTION, evidence=EVIDENCE, global_range=None):
+def labels_of(mode, *, attention=ATTENTION, evidence=EVIDENCE, floor=0.0, global_range=None):
     return pseudo_labels(
         mode,
         attention_logits=attention,
         evidence_logits=evidence,
         offsets=OFFSETS,
         bag_labels=LABELS,
+        floor=floor,
         global_range=global_range,
     )
 
@@ -67,6 +68,17 @@ def test_equal_scores_give_no_nan(mode, value):
     labels = labels_of(mode, attention=same, evidence=same)
     assert labels.isfinite().all()
     assert labels[5].item() == 0.0
+
+
+def test_the_floor_lifts_labels_of_positive_bags_alone():
+    raised = labels_of("evidence", floor=0.2)
+    torch.testing.assert_close(raised, torch.tensor([0.6, 0.8, 0.6, 0.4, 0.6, 0.0]), atol=1.1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_floor_of_one_is_the_label_of_the_bag(mode):
+    expected = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 0.0])
+    torch.testing.assert_close(labels_of(mode, floor=1.0), expected, atol=1.1e-5, rtol=0)
 
 
 def test_labels_carry_no_gradient():

@@ -195,3 +195,17 @@ def test_the_slide_itself_keeps_its_colors_and_shows_the_outline():
     assert changed.max(axis=0) == pytest.approx([199, 399], abs=3)
     assert (inside[110:190, 310:390] == (200, 100, 150)).all()
     np.testing.assert_allclose(inside[100, 350] / 255, to_rgb(OUTLINE_COLOR), atol=0.2)
+
+
+def test_an_enlarged_picture_keeps_its_scale():
+    # 40 x 10 um across is 400 um; drawn 480 px wide, the longest bar below a quarter is 100 um: 120 px
+    small = picture(pixels=np.full((30, 40, 3), 255, np.uint8), level0_px_per_px=20.0)
+    slide = render_slide(small["pixels"], title="slide_1", um_per_px=0.5 * 20.0)
+    around = margins((360, 480))
+    footers = [image[-around.footer_px :].astype(int) for image in (render_heatmap(**small), slide)]
+    for footer in footers:
+        dark = footer.sum(axis=2) < 100
+        middle = around.side_px + 60
+        bar = dark[dark[:, middle].argmax()]
+        assert abs(int(np.argmin(bar[middle:])) - 60) <= 2
+        assert abs(int(np.argmin(bar[middle::-1])) - 60) <= 2

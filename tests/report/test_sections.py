@@ -59,6 +59,15 @@ def test_the_headline_says_where_thresholds_come_from_and_warns_of_few_slides(cl
     assert "Read with care" not in notes(performance_section(RunMaker(slides=80).record().metrics))
 
 
+def test_the_headline_says_what_the_numbers_do_not_say(clean_record):
+    told = notes(performance_section(clean_record.metrics))
+    assert "resamples of patients, with the models as they are" in told
+    assert "slides of another hospital, scanner or stain, this page cannot say" in told
+    assert "each class against the rest" not in told
+    three = {**clean_record.metrics, "classes": ["normal", "low", "high"]}
+    assert "tell not normal from normal only" in notes(performance_section(three))
+
+
 def test_undefined_metrics_are_shown_with_their_reason(clean_record):
     metrics = copy.deepcopy(clean_record.metrics)
     scores = metrics["recipes"]["weno"]["scores"]["student"]

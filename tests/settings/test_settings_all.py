@@ -47,6 +47,23 @@ def test_wrong_values_name_the_key_and_what_came(section, key, value):
         parse_settings({section: {key: value}}, where="x")
 
 
+@pytest.mark.parametrize(
+    ("weno", "line"),
+    [
+        ({}, "makes minmax_global labels only; set pseudo_label to that"),
+        (
+            {"pseudo_label": "minmax_global", "label_floor": 0.1},
+            "knows no label_floor and no teacher_average",
+        ),
+        ({"pseudo_label": "minmax_global", "teacher_average": 0.9}, "knows no label_floor and no teacher"),
+    ],
+)
+def test_the_released_schedule_takes_no_changes_of_ours(weno, line):
+    with pytest.raises(BadInput, match=line):
+        parse_settings({"train": {"weno": {"schedule": "released", **weno}}}, where="x")
+    parse_settings({"train": {"weno": {"schedule": "released", "pseudo_label": "minmax_global"}}}, where="x")
+
+
 def test_all_faults_are_told_at_once():
     with pytest.raises(BadInput) as caught:
         parse_settings({"tile": {"tile_px": 0}, "split": {"folds": 0}}, where="x")

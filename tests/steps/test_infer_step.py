@@ -251,6 +251,20 @@ def test_other_encoder_weights_are_refused_before_any_slide(workflow, synthetic_
     assert not (tmp_path / "out").exists()
 
 
+def test_broken_drawings_are_listed_before_any_slide(workflow, synthetic_slide, tmp_path):
+    """One bad annotation used to end the run after the slides before it, an absent one with a traceback."""
+    (tmp_path / "bad.xml").write_text("<ASAP_Annotations>")
+    drawings = {"first": None, "second": tmp_path / "bad.xml", "third": tmp_path / "gone.xml"}
+    rows = [
+        _alone(synthetic_slide("tumor"), name)._replace(annotation=file) for name, file in drawings.items()
+    ]
+    with pytest.raises(
+        BadInput, match=r"^2 drawings cannot be used: .*bad\.xml: .*gone\.xml: cannot be read"
+    ):
+        run_infer(rows, model_dir=workflow.model_dir, out_dir=tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_output_folder_that_is_a_file_is_one_line(workflow, synthetic_slide, tmp_path):
     (tmp_path / "out").write_text("here already")
     with pytest.raises(RunFailed, match="out"):

@@ -5,155 +5,20 @@ import json
 
 import numpy as np
 import pytest
-import torch
+from scored_runs import CLASSES, Run, features_of
 from sklearn.metrics import roc_auc_score
 
-from wsi_kd.bags.manifest import Manifest, SlideRow
+from wsi_kd.bags.manifest import Manifest
 from wsi_kd.bags.splits import Fold
 from wsi_kd.core.errors import BadInput
-from wsi_kd.core.files import publish_table, read_json
-from wsi_kd.core.provenance import stamp
-from wsi_kd.core.records import SlideStatus, StatusRow
+from wsi_kd.core.files import read_json
 from wsi_kd.evaluation.summary import summary_lines
-from wsi_kd.features.store import FeatureFile, write_features
+from wsi_kd.features.store import write_features
 from wsi_kd.inference.predict import predict_bag
 from wsi_kd.inference.tables import read_predictions, read_tiles_csv
-from wsi_kd.mil.registry import create_model
-from wsi_kd.settings.all import Settings, parse_settings
-from wsi_kd.steps.evaluate import run_evaluate
+from wsi_kd.settings.all import Settings
 from wsi_kd.steps.predict import run_predict
-from wsi_kd.steps.status import write_status
-from wsi_kd.training.checkpoint import load_model, save_model
-
-CLASSES = ("normal", "tumor")
-NAMES = ["contrast", "mean_red", "mean_green", "mean_blue"]
-SETTINGS = parse_settings({"evaluate": {"bootstrap_samples": 100}}, where="test")
-MODEL = {
-    "teacher": "gated_abmil",
-    "feature_dim": 4,
-    "classes": 2,
-    "hidden_dim": 8,
-    "attention_dim": 4,
-    "dropout": 0.25,
-    "student_hidden_dim": 0,
-}
-
-
-class Run:
-    """A run's folder with features, split, statuses and untrained models."""
-
-    def __init__(self, root):
-        self.root = root
-        self.rows = [_row(root, index) for index in range(24)]
-        self.manifest = Manifest(tuple(self.rows), CLASSES)
-        ids = [row.slide_id for row in self.rows[:-1]]  # the last slide failed
-        self.folds = [
-            Fold(tuple(ids[:8]), tuple(ids[8:14]), tuple(ids[14:])),
-            Fold(tuple(ids[12:]), tuple(ids[6:12]), tuple(ids[:6])),
-        ]
-        for index, row in enumerate(self.rows[:-1]):
-            write_features(root / "features" / f"{row.slide_id}.h5", _features(row, index))
-        self.write_splits()
-        statuses = [StatusRow(i, SlideStatus.OK, "", "embed", 30, 1.0, 0.5, "metadata", 0.1) for i in ids]
-        failed = StatusRow(
-            self.rows[-1].slide_id, SlideStatus.EMPTY, "no tissue", "mask", 0, 0.0, 0.5, "metadata", 0.1
-        )
-        write_status(root / "status.csv", [*statuses, failed], stamp("status", {}))
-
-    def write_splits(self):
-        parts = [{i: name for name, ids in fold._asdict().items() for i in ids} for fold in self.folds]
-        rows = [
-            [row.slide_id, row.case_id, row.label, *(part.get(row.slide_id, "excluded") for part in parts)]
-            for row in self.rows
-        ]
-        columns = ["slide_id", "case_id", "label", "fold_0", "fold_1"]
-        header = {**stamp("splits", {}), "classes": list(CLASSES)}
-        publish_table(self.root / "splits.csv", columns, rows, stamp=header)
-
-    def save_model(self, recipe, *, fold, seed=0, **changes):
-        torch.manual_seed(10 * seed + fold)
-        arguments = {**MODEL, "with_student": recipe == "weno"}
-        header = {
-            **stamp("model", {}),
-            "recipe": recipe,
-            "model": arguments,
-            "classes": list(CLASSES),
-            "feature_dim": 4,
-            "encoder": "made_up",
-            "encoder_settings": {},
-            "weights_hash": "w",
-            "student_pooling": "topk",
-            "top_k": 3,
-            "thresholds": {"teacher": 0.45, "student": 0.5 if recipe == "weno" else None},
-            "threshold_rule": "youden",
-            "threshold_split": "val",
-            "seed": seed,
-            "fold": fold,
-            "epoch": 3,
-        }
-        directory = self.root / "models" / recipe / f"seed{seed}" / f"fold{fold}"
-        save_model(directory, "model", create_model(**arguments), header={**header, **changes})
-        save_model(directory, "last", create_model(**arguments), header={**header, **changes, "epoch": 9})
-        return directory
-
-    def predict(self, recipe, *, fold, seed=0):
-        out_dir = self.root / "predictions" / recipe / f"seed{seed}" / f"fold{fold}"
-        run_predict(
-            self.manifest,
-            features_dir=self.root / "features",
-            splits_path=self.root / "splits.csv",
-            model_dir=self.save_model(recipe, fold=fold, seed=seed),
-            fold=fold,
-            out_dir=out_dir,
-            settings=Settings(),
-        )
-        return out_dir
-
-    def evaluate(self, folders):
-        return run_evaluate(
-            self.manifest,
-            features_dir=self.root / "features",
-            splits_path=self.root / "splits.csv",
-            status_path=self.root / "status.csv",
-            prediction_dirs=folders,
-            out_dir=self.root / "evaluation",
-            settings=SETTINGS,
-        )
-
-
-def _row(root, index):
-    label = CLASSES[index % 2]
-    path = root / f"s{index}.tif"
-    return SlideRow(
-        slide_id=f"s{index}",
-        path=path,
-        label=label,
-        case_id=f"case{index // 2 if index < 4 else index}",
-        split="",
-        slide_mpp=None,
-        annotation=root / f"s{index}.geojson" if label == "tumor" else None,
-        site="site A",
-    )
-
-
-def _features(row, index, **changes):
-    generator = np.random.default_rng(index)
-    labels = (generator.random(30) < 0.3) & (row.label == "tumor")
-    features = generator.normal(size=(30, 4)) + 2.0 * labels[:, None]
-    header = {
-        **stamp("features", {}),
-        "status": "ok",
-        "reason": "",
-        "encoder": "made_up",
-        "encoder_settings": {},
-        "weights_hash": "w",
-        "feature_dim": 4,
-        "feature_names": NAMES,
-        "tile_level0_px": 256.5,
-    }
-    known = labels.astype(np.int8) if row.label == "tumor" else np.full(30, -1, dtype=np.int8)
-    coords = generator.integers(0, 9999, (30, 2))
-    return FeatureFile(row.slide_id, features.astype(np.float16), coords, known, {**header, **changes})
+from wsi_kd.training.checkpoint import load_model
 
 
 @pytest.fixture
@@ -168,7 +33,7 @@ def test_tables_hold_what_predict_bag_says(run):
     assert {row.part for row in table.rows[:6]} == {"val"}
     loaded = load_model(run.root / "models/weno/seed0/fold0")
     for row in table.rows:
-        slide = _features(run.rows[int(row.slide_id[1:])], int(row.slide_id[1:]))
+        slide = features_of(run.rows[int(row.slide_id[1:])], int(row.slide_id[1:]))
         direct = predict_bag(loaded.model, slide.features, student_pooling="topk", top_k=3, device="cpu")
         assert row.class_probabilities == pytest.approx(tuple(direct.teacher_probability), abs=1e-12)
         assert row.student_probability == pytest.approx(direct.student_probability, abs=1e-12)
@@ -188,7 +53,7 @@ def test_the_last_epochs_model_is_scored_beside_the_selected_one(run):
     assert table.header["epoch"] == 9
     loaded = load_model(run.root / "models/weno/seed0/fold0", name="last")
     row = table.rows[-1]
-    slide = _features(run.rows[int(row.slide_id[1:])], int(row.slide_id[1:]))
+    slide = features_of(run.rows[int(row.slide_id[1:])], int(row.slide_id[1:]))
     direct = predict_bag(loaded.model, slide.features, student_pooling="topk", top_k=3, device="cpu")
     assert row.student_probability == pytest.approx(direct.student_probability, abs=1e-12)
     recipe = run.evaluate(folders)["recipes"]["weno"]
@@ -223,7 +88,7 @@ def test_predict_refuses_a_model_of_another_fold(run):
 def test_predict_refuses_features_of_another_encoder(run, key, value):
     slide_id = run.folds[0].test[0]
     row = run.manifest.rows[int(slide_id[1:])]
-    write_features(run.root / "features" / f"{slide_id}.h5", _features(row, 0, **{key: value}))
+    write_features(run.root / "features" / f"{slide_id}.h5", features_of(row, 0, **{key: value}))
     with pytest.raises(BadInput, match=f"{slide_id}: the features have {key} .*{value}"):
         run.predict("weno", fold=0)
 
@@ -277,7 +142,7 @@ def test_pooled_auc_is_that_of_the_pooled_table(run):
 def test_tiles_of_negative_slides_count_as_negative_without_annotation(run):
     metrics = run.evaluate([run.predict("abmil", fold=fold) for fold in (0, 1)])
     record = metrics["recipes"]["abmil"]["instances"]["evidence"]["per_seed"][0]
-    truth = [int((_features(run.rows[i], i).tile_labels == 1).sum()) for i in [*range(14, 23), *range(6)]]
+    truth = [int((features_of(run.rows[i], i).tile_labels == 1).sum()) for i in [*range(14, 23), *range(6)]]
     assert (record["tiles"], record["positives"]) == (450, sum(truth))
     assert metrics["cohort"]["positive_tiles"] == sum(truth)
 
@@ -316,7 +181,7 @@ def test_without_annotations_tiles_are_neither_kept_of_the_last_epoch_nor_read(r
     rows = tuple(row._replace(annotation=None) for row in run.manifest.rows)
     run.manifest = Manifest(rows, CLASSES)
     for index, row in enumerate(rows[:-1]):
-        unknown = _features(row, index)._replace(tile_labels=np.full(30, -1, dtype=np.int8))
+        unknown = features_of(row, index)._replace(tile_labels=np.full(30, -1, dtype=np.int8))
         write_features(run.root / "features" / f"{row.slide_id}.h5", unknown)
     folders = [run.predict("weno", fold=fold) for fold in (0, 1)]
     assert (folders[0] / "tiles").is_dir()

@@ -160,6 +160,20 @@ def test_the_settings_shown_are_those_recorded(html):
     assert [line for line in recorded if line not in listing] == []
 
 
+def test_folders_in_the_settings_are_cut_to_their_names(run_folder, slide_path):
+    private = "/home/jane_doe/project_x"
+    for path in (run_folder / "models").rglob("model.json"):
+        header = read_json(path, remake="")
+        header["sections"] = {**SECTIONS, "embed": {"weights": f"{private}/uni.safetensors"}}
+        publish_json(path, header)
+    given = {"split": {"given": f"{private}/splits", "folds": 5}}
+    publish_table(run_folder / "splits.csv", ["slide_id"], [["slide_0"]], stamp=stamp("splits", given))
+    told = run_report(manifest(slide_path), results_dir=run_folder, settings=SETTINGS).read_text()
+    assert "weights: uni.safetensors" in told
+    assert "given: splits" in told
+    assert "jane_doe" not in told
+
+
 def test_the_same_run_makes_the_same_bytes(page, html, finished_run, slide_path):
     again = run_report(manifest(slide_path), results_dir=finished_run, settings=SETTINGS)
     assert again == page

@@ -14,9 +14,10 @@ from wsi_kd.core.provenance import stamp
 from wsi_kd.evaluation.classification import choose_threshold
 from wsi_kd.features.store import FeatureFile, write_features
 from wsi_kd.inference.predict import predict_bag
+from wsi_kd.mil.registry import TEACHERS
 from wsi_kd.settings.all import parse_settings
 from wsi_kd.steps import train as train_step
-from wsi_kd.steps.train import run_train
+from wsi_kd.steps.train import SCORES_ALONE, run_train
 from wsi_kd.training.checkpoint import load_model
 
 HEADER = {
@@ -175,12 +176,20 @@ def test_three_classes_train_with_abmil_and_are_refused_by_weno(tmp_path):
         cohort.train("weno")
 
 
+def test_the_released_schedule_trains_and_refuses_teachers_that_need_the_whole_bag(cohort):
+    weno = {"schedule": "released", "pseudo_label": "minmax_global"}
+    assert load_model(cohort.train("weno", weno=weno)).header["recipe"] == "weno"
+    with pytest.raises(BadInput, match=r"scores instances out of their bags, teacher transmil cannot; set"):
+        cohort.train("weno", teacher="transmil", weno=weno)
+    assert not any(TEACHERS[name].contextual for name in SCORES_ALONE)
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         ({"recipe": "wemo"}, r"unknown recipe 'wemo'; known: abmil, weno \(did you mean 'weno'\?\)"),
         ({"fold": 1}, r"splits.csv: no fold 1; it holds folds 0 to 0"),
-        ({"teacher": "abmill"}, r"unknown teacher 'abmill'"),
+        ({"teacher": "abmill"}, r"train.teacher: input should be 'abmil', 'gated_abmil', .* found 'abmill'"),
         ({"device": "cuda:99"}, r"device 'cuda:99': this machine has"),
     ],
 )

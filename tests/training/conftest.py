@@ -68,6 +68,8 @@ PLANS = Plans(
     Distillation(
         schedule="joint",
         pseudo_label="evidence",
+        label_floor=0.0,
+        teacher_average=0.0,
         negative_weight=0.1,
         student_weight=1.0,
         warm_up_epochs=0,

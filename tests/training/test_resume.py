@@ -32,6 +32,8 @@ RECIPES = {
     "abmil": lambda plans: functools.partial(train_abmil, classes=2),
     "joint": weno,
     "joint minmax_global": lambda plans: weno(plans, pseudo_label="minmax_global", warm_up_epochs=1),
+    "joint average": lambda plans: weno(plans, teacher_average=0.9),
+    "released": lambda plans: weno(plans, schedule="released", pseudo_label="minmax_global"),
     "alternate": lambda plans: weno(plans, schedule="alternate", pseudo_label="expmax"),
 }
 

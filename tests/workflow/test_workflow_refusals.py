@@ -57,15 +57,31 @@ def test_every_fault_of_a_manifest_is_told_at_once(cohort, tmp_path):
     assert not (folder / "out").exists()
 
 
-def test_a_job_that_fails_shows_its_one_line(cohort, tmp_path):
-    folder = tmp_path / "edited"
+def test_drawings_and_folds_that_cannot_be_used_are_told_before_any_job(cohort, tmp_path):
+    folder = tmp_path / "drawn"
     shutil.copytree(cohort, folder)
     (folder / "outlines").mkdir()
     (folder / "outlines/case00_0.geojson").write_text("{")
+    (folder / "cohort/case01_0.geojson").write_text("<ASAP_Annotations>")
     done = run_snakemake(folder, settings=edited("mask", edited_dir="outlines"))
+    assert (done.code, len(told(done))) == (2, 1)
+    assert told(done)[0].startswith("wsi-kd: error: 2 drawings cannot be used: outlines/case00_0.geojson: ")
+    assert "cohort/case01_0.geojson: not valid XML" in told(done)[0]
+    (folder / "folds.csv").write_text("slide_id,fold_0\ncase00_0,train\ncase00_1,test\n")
+    done = run_snakemake(folder, settings=edited("split", given="folds.csv"))
+    assert (done.code, len(told(done))) == (2, 1)
+    assert "fold 0 leaks: cases in more than one part: case00 (train and test)" in told(done)[0]
+    assert not (folder / "out").exists()
+
+
+def test_a_job_that_fails_shows_its_one_line(cohort, tmp_path):
+    folder = tmp_path / "edited"
+    shutil.copytree(cohort, folder)
+    (folder / "out/masks/case00_0.geojson").mkdir(parents=True)
+    done = run_snakemake(folder)
     assert done.code == 1
     said = (folder / "out/logs/mask/chunk-0.log").read_text()
-    assert said.startswith("wsi-kd: error: outlines/case00_0.geojson: ")
+    assert said.startswith("wsi-kd: error: out/masks/case00_0.geojson: could not be written (Is a directory)")
     assert said.count("\n") == 1
     assert said.strip() in done.out + done.err
     assert "Traceback" not in done.out + done.err

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wsi_kd.cli.plan import read_plan
 from wsi_kd.core.errors import WsiKdError
+from wsi_kd.core.machine import gpus_for
 
 # Jobs call the `wsi-kd` that stands beside this Snakemake, whether or not its environment is activated.
 os.environ.update(
@@ -33,6 +34,11 @@ wildcard_constraints:
 def settings_of(step):
     """Parameter `settings` of a step's rule."""
     return lambda wildcards: plan.step_settings(step)
+
+
+def cards_of(step):
+    """Resource `gpu` of a step's jobs: 1 where it may compute on a card. The profile lets one such job run at a time."""
+    return gpus_for(getattr(plan.settings, step).device)
 
 
 def train_settings(wildcards):

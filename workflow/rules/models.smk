@@ -47,6 +47,7 @@ rule train:
     resources:
         mem_mb=8000,
         runtime=480,
+        gpu=cards_of("train"),
     params:
         settings=train_settings,
     message:
@@ -74,6 +75,7 @@ rule predict:
     resources:
         mem_mb=8000,
         runtime=120,
+        gpu=cards_of("predict"),
     params:
         settings=settings_of("predict"),
     message:

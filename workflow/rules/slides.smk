@@ -68,6 +68,7 @@ rule embed:
     resources:
         mem_mb=16000,
         runtime=720,
+        gpu=cards_of("embed"),
     params:
         settings=settings_of("embed"),
         rows=chunk_rows_of("embed"),

@@ -3,7 +3,7 @@
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,13 +89,8 @@ def rows_of_slides(paths: Sequence[Path], slide_mpp: float | None) -> tuple[Slid
     if slide_mpp is not None and not 0 < slide_mpp < math.inf:
         raise BadInput(f"--slide-mpp {slide_mpp}: expected a positive number of um/px such as 0.25")
     rows = [row for path in paths for row in _rows_of(path, slide_mpp)]
-    for kind, files in (
-        ("slide", [row.path for row in rows]),
-        ("annotation", [row.annotation for row in rows if row.annotation]),
-    ):
-        missing = [str(file) for file in files if not is_regular_file(file)]
-        if missing:
-            raise BadInput(f"no such {kind} file (absent, or no regular file): {listed(missing)}")
+    _refuse_missing("slide", [row.path for row in rows])
+    _refuse_missing("annotation", [row.annotation for row in rows if row.annotation])
     faults = [
         f"{row.slide_id!r} of {str(row.path)!r} {fault}"
         for row in rows
@@ -112,6 +107,12 @@ def rows_of_slides(paths: Sequence[Path], slide_mpp: float | None) -> tuple[Slid
     return tuple(rows)
 
 
+def _refuse_missing(kind: str, files: Iterable[Path]) -> None:
+    missing = [str(file) for file in files if not is_regular_file(file)]
+    if missing:
+        raise BadInput(f"no such {kind} file (absent, or no regular file): {listed(missing)}")
+
+
 def _rows_of(path: Path, slide_mpp: float | None) -> list[SlideRow]:
     if path.is_dir():
         files = slides_in(path)
@@ -123,8 +124,13 @@ def _rows_of(path: Path, slide_mpp: float | None) -> list[SlideRow]:
     table = read_text_table(path)
     check_columns(table, ("path",))
     rows = [_row(table, record, path.parent) for record in table.rows]
-    named = [row if row.slide_id else _bare_row(row.path, row.slide_mpp) for row in rows]
+    named = [row if row.slide_id else _with_id(row) for row in rows]
     return [row if row.slide_mpp else row._replace(slide_mpp=slide_mpp) for row in named]
+
+
+def _with_id(row: SlideRow) -> SlideRow:
+    slide_id = slide_id_of(row.path)
+    return row._replace(slide_id=slide_id, case_id=row.case_id or slide_id)
 
 
 def _bare_row(path: Path, slide_mpp: float | None) -> SlideRow:

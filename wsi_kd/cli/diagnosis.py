@@ -9,6 +9,8 @@ from statistics import median
 from typing import NamedTuple
 
 from wsi_kd.bags.manifest import Manifest, read_manifest
+from wsi_kd.bags.splits import plan_folds
+from wsi_kd.bags.tables import listed
 from wsi_kd.core.errors import BadInput, SlideProblem, WsiKdError
 from wsi_kd.core.machine import usable_cpus
 from wsi_kd.settings.all import Settings
@@ -117,6 +119,33 @@ def check_manifest(settings: Settings) -> tuple[Check, Manifest | None]:
     cases = len({row.case_id for row in manifest.rows})
     found = f"{len(manifest.rows)} slides of {cases} cases; classes: {', '.join(manifest.classes)}"
     return Check("manifest", State.OK, found), manifest
+
+
+def check_folds(settings: Settings, manifest: Manifest) -> Check:
+    """Plan the folds over all slides: leaks and parts without a class."""
+    split = settings.split
+    try:
+        folds = plan_folds(manifest.rows, folds=split.folds, seed=split.seed, given=split.given)
+    except BadInput as error:
+        return Check("folds", State.BROKEN, _line(error), "correct the section split or the splits it names")
+    sizes = [tuple(map(len, fold)) for fold in folds]
+    told = ", ".join(f"{train}/{val}/{test}" for train, val, test in sizes)
+    return Check("folds", State.OK, f"{len(folds)}; slides in train/val/test: {told}")
+
+
+def check_drawings(settings: Settings, manifest: Manifest) -> Check:
+    """Read every annotation and every hand-drawn outline of tissue."""
+    from wsi_kd.steps.drawings import drawing_faults, edited_outline
+
+    try:
+        faults = drawing_faults(manifest.rows, settings, negative_label=manifest.classes[0])
+    except BadInput as error:
+        return Check("drawings", State.BROKEN, _line(error), "correct mask.edited_dir")
+    if faults:
+        return Check("drawings", State.BROKEN, listed(faults), "draw or export these files again")
+    outlines = sum(edited_outline(row, settings.mask.edited_dir) is not None for row in manifest.rows)
+    annotations = sum(row.annotation is not None for row in manifest.rows)
+    return Check("drawings", State.OK, f"{annotations} annotations, {outlines} outlines of tissue")
 
 
 def check_disk(settings: Settings, manifest: Manifest | None, *, bytes_per_tile: int) -> Check:

@@ -9,7 +9,9 @@ from wsi_kd.cli.diagnosis import (
     State,
     check_cpus,
     check_disk,
+    check_drawings,
     check_encoder,
+    check_folds,
     check_manifest,
     check_openslide,
     check_packages,
@@ -27,7 +29,7 @@ _BYTES_BESIDE_FEATURES = 17
 
 
 def doctor(*, config: ConfigFile = None) -> None:
-    """Check the installation; with --config the encoder, the manifest and the disk too."""
+    """Check the installation; with --config the manifest, folds, drawings, encoder and disk too."""
     checks = installation()
     if config is not None:
         checks += cohort(read_settings(config))
@@ -49,7 +51,11 @@ def cohort(settings: Settings) -> list[Check]:
     manifest_check, manifest = check_manifest(settings)
     encoder_check, feature_dim = check_encoder(settings)
     bytes_per_tile = feature_dim * _BYTES[settings.embed.dtype] + _BYTES_BESIDE_FEATURES
-    return [manifest_check, encoder_check, check_disk(settings, manifest, bytes_per_tile=bytes_per_tile)]
+    cohort_checks = (
+        [] if manifest is None else [check_folds(settings, manifest), check_drawings(settings, manifest)]
+    )
+    disk_check = check_disk(settings, manifest, bytes_per_tile=bytes_per_tile)
+    return [manifest_check, *cohort_checks, encoder_check, disk_check]
 
 
 def _table(checks: list[Check]) -> Table:

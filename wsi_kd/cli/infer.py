@@ -25,7 +25,10 @@ def infer(
         Path, typer.Option("--out", help="Output folder; several slides each get a folder in it.")
     ],
     slide_mpp: Annotated[
-        float | None, typer.Option("--slide-mpp", help="Resolution in um/px of slides that name none.")
+        float | None,
+        typer.Option(
+            "--slide-mpp", help="Resolution in um/px of all these slides; goes before their metadata."
+        ),
     ] = None,
     device: Device = "auto",
     weights: Annotated[

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from wsi_kd.bags.given_splits import given_files
 from wsi_kd.bags.manifest import Manifest, SlideRow, chunk_rows, read_manifest
 from wsi_kd.bags.splits import plan_folds
-from wsi_kd.bags.tables import listed
+from wsi_kd.cli.ahead import check_ahead
 from wsi_kd.cli.layout import Layout
 from wsi_kd.core.errors import BadInput
-from wsi_kd.core.files import content_hash, sidecar
+from wsi_kd.core.files import content_hash
 from wsi_kd.settings.all import Settings, parse_settings, sections_json
 from wsi_kd.settings.models import TrainSettings, WenoSettings
 
@@ -123,10 +123,9 @@ def read_plan(config: Mapping[str, Any]) -> Plan:
     split = settings.split
     folds = len(plan_folds(manifest.rows, folds=split.folds, seed=split.seed, given=split.given))
     chunks = tuple(chunk_rows(manifest.rows, run.slides_per_job))
-    plan = Plan(settings, manifest, Layout(Path(run.results_dir)), chunks, folds)
-    _check_drawings(plan)
-    _check_encoder(plan)
-    return plan
+    layout = Layout(Path(run.results_dir))
+    check_ahead(settings, manifest, chunks=chunks, layout=layout)
+    return Plan(settings, manifest, layout, chunks, folds)
 
 
 def rows_hash(rows: Sequence[SlideRow], step: str) -> str:
@@ -134,44 +133,6 @@ def rows_hash(rows: Sequence[SlideRow], step: str) -> str:
     columns = _ROW_COLUMNS[step]
     table = [[str(getattr(row, column)) for column in columns] for row in rows]
     return content_hash(table)
-
-
-def _check_drawings(plan: Plan) -> None:
-    """Read the drawings of chunks that are still to be tiled: hours into a run is no time to learn of faults."""
-    from wsi_kd.steps.drawings import drawing_faults
-
-    negative = plan.manifest.classes[0]
-    faults = [
-        fault
-        for chunk, rows in enumerate(plan.chunks)
-        if not _is_tiled(plan, chunk)
-        for fault in drawing_faults(rows, plan.settings, negative_label=negative)
-    ]
-    if faults:
-        raise BadInput(f"{len(faults)} drawings cannot be used: {listed(faults)}")
-
-
-def _check_encoder(plan: Plan) -> None:
-    """Look the encoder's name up while a chunk still waits for it; weights are read by the job, or the doctor."""
-    from wsi_kd.features.encoders import check_encoder_name
-
-    chunks = range(len(plan.chunks))
-    if not all(plan.layout.chunk_status("embed", chunk).is_file() for chunk in chunks):
-        check_encoder_name(plan.settings.embed.encoder)
-
-
-def _is_tiled(plan: Plan, chunk: int) -> bool:
-    """Tell whether a chunk's tiles are younger than its drawings and manifest, and made with these settings."""
-    table = plan.layout.chunk_status("tile", chunk)
-    drawings = [*plan.annotation_files(chunk), *plan.edited_masks(chunk)]
-    inputs = [plan.settings.run.manifest, *map(Path, drawings)]
-    try:
-        made = table.stat().st_mtime
-        made_with = json.loads(sidecar(table).read_text(encoding="utf-8"))["settings"]["tile"]
-        fresh = all(path.stat().st_mtime <= made for path in inputs)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return fresh and made_with == plan.settings.tile.model_dump(mode="json")
 
 
 def _train_section(train: TrainSettings, *, recipe: str, seed: int) -> TrainSettings:

@@ -9,14 +9,17 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from wsi_kd.core.errors import BadInput, RunFailed
+from wsi_kd.core.errors import BadInput, RunFailed, WsiKdError
 
 SIDECAR_SUFFIX = ".meta.json"
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How Rust libraries (safetensors) tell a full disk: as text, in an exception of their own."""
 
 
 @contextmanager
@@ -36,6 +39,12 @@ def publish(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     except OSError as error:
         raise _as_run_failed(error, path) from error
+    except Exception as error:
+        told = _OS_ERROR.search(str(error))
+        if told is None or isinstance(error, WsiKdError):
+            raise
+        number = int(told[1])
+        raise _as_run_failed(OSError(number, os.strerror(number)), path) from error
     finally:
         with suppress(NotADirectoryError):
             temporary.unlink(missing_ok=True)

@@ -1,6 +1,9 @@
 """What this process may use of the machine."""
 
 import os
+from pathlib import Path
+
+DEVICES = Path("/dev")
 
 
 def usable_cpus() -> int:
@@ -12,3 +15,11 @@ def usable_cpus() -> int:
     cores = len(os.sched_getaffinity(0))
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, int(asked)) if asked.isdigit() and int(asked) > 0 else cores
+
+
+def gpus_for(device: str) -> int:
+    """Return how many GPUs a job with this `device` setting may compute on: 0 or 1.
+
+    `auto` means a GPU where the NVIDIA driver shows one by its device files: asking torch costs two seconds.
+    """
+    return int(device.startswith("cuda") or (device == "auto" and any(DEVICES.glob("nvidia[0-9]*"))))

@@ -1,12 +1,13 @@
 """From metrics of many seeds and folds to the records of `schema`: spreads, estimates with intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
 from wsi_kd.evaluation.classification import Metric
 from wsi_kd.evaluation.intervals import PerResample, Resamples, percentile_interval
-from wsi_kd.evaluation.schema import MetricValue, PooledMetric, Spread
+from wsi_kd.evaluation.schema import MetricValue, PooledMetric, Spread, Summary
 
 
 def metric_value(metric: Metric) -> MetricValue:
@@ -26,6 +27,34 @@ def spread(metrics: Sequence[MetricValue]) -> Spread:
         "mean": float(np.mean(values)) if values else None,
         "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
         "count": len(values),
+    }
+
+
+def summarize(
+    names: Sequence[str],
+    *,
+    per_seed: Sequence[Mapping[str, object]],
+    per_fold: Sequence[Mapping[str, object]],
+    resampled: Sequence[Mapping[str, PerResample]],
+    resamples: Resamples | None,
+    confidence: float,
+) -> Summary:
+    """Summarize the metrics `names` of the records of every seed and every fold.
+
+    `resampled[s]` are the metrics of seed s, one value a resample.
+    """
+    return {
+        "pooled": {
+            name: pooled_metric(
+                _column(per_seed, name),
+                [values[name] for values in resampled],
+                resamples=resamples,
+                confidence=confidence,
+            )
+            for name in names
+        },
+        "over_seeds": {name: spread(_column(per_seed, name)) for name in names},
+        "over_folds": {name: spread(_column(per_fold, name)) for name in names},
     }
 
 
@@ -62,3 +91,7 @@ def pooled_metric(
         "resamples": resamples.counts.shape[1],
         "redrawn": resamples.redrawn,
     }
+
+
+def _column(records: Sequence[Mapping[str, object]], name: str) -> list[MetricValue]:
+    return [cast("MetricValue", record[name]) for record in records]

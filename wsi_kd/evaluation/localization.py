@@ -12,8 +12,9 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
+from scipy.stats import rankdata
 
-from wsi_kd.evaluation.aggregates import metric_value, pooled_metric, spread
+from wsi_kd.evaluation.aggregates import metric_value, summarize
 from wsi_kd.evaluation.classification import Metric, average_precision, roc_auc
 from wsi_kd.evaluation.intervals import (
     Areas,
@@ -25,7 +26,6 @@ from wsi_kd.evaluation.intervals import (
     resampled_areas,
 )
 from wsi_kd.evaluation.schema import INSTANCE_METRICS, InstanceMetrics, InstanceRecord
-from wsi_kd.evaluation.slide_metrics import metric_column
 
 CONVENTIONS = {
     "attention": "attention times the number of tiles of the slide (1 = even spread)",
@@ -93,17 +93,14 @@ def instance_metrics(
     resampled = [] if resamples is None else [_resampled(part, cases, resamples.counts) for part in pooled]
     return {
         "convention": convention,
-        "pooled": {
-            name: pooled_metric(
-                metric_column(per_seed, name),
-                [values[name] for values in resampled],
-                resamples=resamples,
-                confidence=confidence,
-            )
-            for name in INSTANCE_METRICS
-        },
-        "over_seeds": {name: spread(metric_column(per_seed, name)) for name in INSTANCE_METRICS},
-        "over_folds": {name: spread(metric_column(per_fold, name)) for name in INSTANCE_METRICS},
+        **summarize(
+            INSTANCE_METRICS,
+            per_seed=per_seed,
+            per_fold=per_fold,
+            resampled=resampled,
+            resamples=resamples,
+            confidence=confidence,
+        ),
         "per_seed": per_seed,
         "per_fold": per_fold,
     }
@@ -133,14 +130,21 @@ def instance_record(part: TileScores) -> InstanceRecord:
 
 
 def within_slide(part: TileScores) -> WithinSlide:
-    """Return the AUC within each slide that has tiles of both labels."""
+    """Return the AUC within each slide that has tiles of both labels.
+
+    From ranks (Mann and Whitney): with R the sum of the P positives' ranks among P + N tiles, ties at their
+    mean rank, AUC = (R - P (P + 1) / 2) / (P N); much faster on many slides than a curve for each.
+    """
     order = np.argsort(part.slide, kind="stable")
     starts = np.searchsorted(part.slide[order], np.arange(1, len(part.case_ids)))
     areas, slides = [], []
     for slide, chosen in enumerate(np.split(order, starts)):
-        area = roc_auc(part.labels[chosen], part.scores[chosen]).value
-        if area is not None:
-            areas.append(area)
+        labels = part.labels[chosen]
+        positives = int(labels.sum())
+        negatives = len(labels) - positives
+        if positives and negatives:
+            above = rankdata(part.scores[chosen])[labels].sum() - positives * (positives + 1) / 2
+            areas.append(above / (positives * negatives))
             slides.append(slide)
     return WithinSlide(np.array(areas, dtype=np.float64), np.array(slides, dtype=np.int64))
 

@@ -89,12 +89,18 @@ class SlideRecord(TypedDict):
     f1: MetricValue
 
 
-class ScoreMetrics(TypedDict):
-    """One slide score of one recipe (or one baseline)."""
+class Summary(TypedDict):
+    """Every metric over all seeds and folds."""
 
     pooled: dict[str, PooledMetric]
     over_seeds: dict[str, Spread]
     over_folds: dict[str, Spread]
+    """Over every fold of every seed."""
+
+
+class ScoreMetrics(Summary):
+    """One slide score of one recipe (or one baseline)."""
+
     per_seed: list[SlideRecord]
     per_fold: list[SlideRecord]
 
@@ -114,14 +120,11 @@ class InstanceRecord(TypedDict):
     roc_auc_within_slide: MetricValue
 
 
-class InstanceMetrics(TypedDict):
+class InstanceMetrics(Summary):
     """One tile score of one recipe against the tile labels."""
 
     convention: str
     """What is compared across slides, in words: for attention it is attention times the number of tiles."""
-    pooled: dict[str, PooledMetric]
-    over_seeds: dict[str, Spread]
-    over_folds: dict[str, Spread]
     per_seed: list[InstanceRecord]
     per_fold: list[InstanceRecord]
 

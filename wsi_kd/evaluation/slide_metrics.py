@@ -1,12 +1,12 @@
 """Metrics of one slide score over seeds and folds, with patient bootstrap intervals."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias, cast
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from wsi_kd.evaluation.aggregates import metric_value, pooled_metric, spread
+from wsi_kd.evaluation.aggregates import metric_value, summarize
 from wsi_kd.evaluation.classification import average_precision, macro_auc, operating_point, roc_auc
 from wsi_kd.evaluation.intervals import (
     CaseCounts,
@@ -16,7 +16,7 @@ from wsi_kd.evaluation.intervals import (
     ranked_counts,
     resampled_areas,
 )
-from wsi_kd.evaluation.schema import SLIDE_METRICS, MetricValue, ScoreMetrics, SlideRecord
+from wsi_kd.evaluation.schema import SLIDE_METRICS, ScoreMetrics, SlideRecord
 
 BINARY = 2
 Counts: TypeAlias = dict[str, PerResample]
@@ -73,17 +73,14 @@ def score_metrics(
     resamples = draw_resamples(_class_counts(pooled, cases), samples=samples, seed=seed)
     resampled = [] if resamples is None else [_resampled(part, cases, resamples.counts) for part in pooled]
     return {
-        "pooled": {
-            name: pooled_metric(
-                metric_column(per_seed, name),
-                [values[name] for values in resampled],
-                resamples=resamples,
-                confidence=confidence,
-            )
-            for name in SLIDE_METRICS
-        },
-        "over_seeds": {name: spread(metric_column(per_seed, name)) for name in SLIDE_METRICS},
-        "over_folds": {name: spread(metric_column(per_fold, name)) for name in SLIDE_METRICS},
+        **summarize(
+            SLIDE_METRICS,
+            per_seed=per_seed,
+            per_fold=per_fold,
+            resampled=resampled,
+            resamples=resamples,
+            confidence=confidence,
+        ),
         "per_seed": per_seed,
         "per_fold": per_fold,
     }
@@ -116,11 +113,6 @@ def slide_record(part: SlideScores) -> SlideRecord:
         "specificity": metric_value(point.specificity),
         "f1": metric_value(point.f1),
     }
-
-
-def metric_column(records: Sequence[Mapping[str, object]], name: str) -> list[MetricValue]:
-    """Return one metric of every record."""
-    return [cast("MetricValue", record[name]) for record in records]
 
 
 def _class_counts(

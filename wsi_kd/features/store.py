@@ -178,22 +178,23 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray], header: Mapping[str, An
     full = {**header, "schema_version": SCHEMA_VERSION}
     block_bytes = _block_bytes(_header_line(full, "0" * 64))
     with publish(path) as temporary:
-        with h5py.File(temporary, "w", userblock_size=block_bytes) as file:
+        # Built in memory: the HDF5 library can crash when the disk is full in the middle of a file.
+        content = io.BytesIO()
+        with h5py.File(content, "w", userblock_size=block_bytes) as file:
             for name, array in arrays.items():
                 file.create_dataset(name, data=np.ascontiguousarray(array))
             file.create_dataset("header", data=np.bytes_(json.dumps(full).encode()))
             for name, attributes in _attributes(full).items():
                 file[name].attrs.update(attributes)
-        _seal(temporary, full, block_bytes)
+        _seal(content, full, block_bytes)
+        temporary.write_bytes(content.getbuffer())
 
 
-def _seal(path: Path, header: Mapping[str, Any], block_bytes: int) -> None:
+def _seal(content: io.BytesIO, header: Mapping[str, Any], block_bytes: int) -> None:
     """Fill the user block with the header and the hash of everything behind it."""
-    with path.open("r+b") as handle:
-        handle.seek(block_bytes)
-        body_sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
-        handle.seek(0)
-        handle.write(_header_line(header, body_sha256).ljust(block_bytes, b"\0"))
+    view = content.getbuffer()
+    body_sha256 = hashlib.sha256(view[block_bytes:]).hexdigest()
+    view[:block_bytes] = _header_line(header, body_sha256).ljust(block_bytes, b"\0")
 
 
 def _read(path: Path, kind: str, columns: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

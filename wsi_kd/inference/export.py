@@ -15,6 +15,7 @@ from wsi_kd.core.provenance import RESEARCH_ONLY, stamp
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.inference.attention import attention_percentile
 from wsi_kd.inference.calls import positive_name, student_call, teacher_call
+from wsi_kd.inference.likeness import UNLIKE, is_unlike_training
 from wsi_kd.inference.predict import SlidePrediction
 from wsi_kd.inference.tables import TileTable
 
@@ -143,7 +144,7 @@ def _answers(prediction: SlidePrediction | None, model_header: Mapping[str, Any]
         for score in ("teacher", "student")
     }
     if prediction is None:
-        return {"probabilities": {}, "calls": {}, "thresholds": thresholds}
+        return {"probabilities": {}, "calls": {}, "thresholds": thresholds, "likeness": {}}
     teacher = prediction.teacher_probability
     probabilities: dict[str, dict[str, float]] = {
         "teacher": dict(zip(classes, teacher.tolist(), strict=True))
@@ -153,7 +154,21 @@ def _answers(prediction: SlidePrediction | None, model_header: Mapping[str, Any]
     if student is not None:
         probabilities["student"] = {classes[0]: 1.0 - student, positive_name(classes): student}
         calls["student"] = student_call(student, classes=classes, threshold=thresholds["student"]["value"])
-    return {"probabilities": probabilities, "calls": calls, "thresholds": thresholds}
+    return {
+        "probabilities": probabilities,
+        "calls": calls,
+        "thresholds": thresholds,
+        "likeness": _likeness(prediction),
+    }
+
+
+def _likeness(prediction: SlidePrediction) -> dict[str, Any]:
+    return {
+        "feature_distance": prediction.feature_distance,
+        "unlike_training": is_unlike_training(prediction),
+        "meaning": "median over tiles of the root mean square z-score by the training tiles' moments; usual: "
+        f"1; over {UNLIKE:g} stain, scanner or tissue differ from the training: do not trust the answer",
+    }
 
 
 def _tile_feature(

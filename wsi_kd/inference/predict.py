@@ -36,6 +36,9 @@ class SlidePrediction(NamedTuple):
     """The teacher's bag classifier applied to each tile alone: 1 - probability of the negative class."""
     student_tile_probability: TileScores | None
     """Sigmoid of the student's logit per tile; None for a model without student."""
+    feature_distance: float
+    """How unlike the training tiles: the median over tiles of the root mean square z-score of the features,
+    by the training part's moments. About 1 for slides like those of the training."""
 
 
 def predict_bag(
@@ -59,6 +62,7 @@ def predict_bag(
     offsets = torch.tensor([0, len(features)], dtype=torch.int64, device=device)
     with evaluating(model), torch.inference_mode():
         output = model(instances, offsets)
+        distances = model.scaling(instances).square().mean(dim=1).sqrt()
     attention_logits = _float64(output.attention_logits)
     student = None if output.instance_logits is None else _float64(output.instance_logits)
     return SlidePrediction(
@@ -68,6 +72,7 @@ def predict_bag(
         attention_logits=attention_logits,
         evidence=1.0 - _softmax(_float64(output.evidence))[:, 0],
         student_tile_probability=None if student is None else _sigmoid(student),
+        feature_distance=float(distances.median()),
     )
 
 

@@ -52,11 +52,14 @@ def pseudo_labels(
     evidence_logits: Float[Tensor, "instances"],
     offsets: Int64[Tensor, "bags_and_1"],
     bag_labels: Int64[Tensor, "bags"],
+    floor: float = 0.0,
     global_range: AttentionRange | None = None,
 ) -> Float[Tensor, "instances"]:
     """Return the soft labels of packed bags; equal scores give 0 or 1e-5, never NaN.
 
-    `global_range` is what `minmax_global` divides by: that of these bags where it is None.
+    `global_range` is what `minmax_global` divides by: that of these bags where it is None. `floor` raises
+    the label q of every instance of a positive bag to floor + (1 - floor) q: the share of the bag's own
+    label, which no error of the teacher can reach.
 
     >>> labels = pseudo_labels(
     ...     "minmax_bag",
@@ -86,7 +89,8 @@ def pseudo_labels(
         else:
             soft = (attention_logits - highest).exp()
             soft = soft * evidence_logits.sigmoid() if mode == "attention_evidence" else soft
-    return soft.clamp(LABEL_MARGIN, 1.0 - LABEL_MARGIN) * (bag_labels[bags] == 1)
+    raised = floor + (1.0 - floor) * soft
+    return raised.clamp(LABEL_MARGIN, 1.0 - LABEL_MARGIN) * (bag_labels[bags] == 1)
 
 
 def _per_bag(

@@ -1,6 +1,6 @@
 """Additive MIL (Javed et al., NeurIPS 2022): the bag logits are a sum of what each instance contributes.
 
-With attention a = softmax of gated attention logits and a classifier psi, equation 4 reads
+With attention a = softmax of gated attention logits and a classifier psi, the additive model is
 
     bag logits = sum_i psi(a_i h_i) + b
 

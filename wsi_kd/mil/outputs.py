@@ -1,6 +1,6 @@
 """What every teacher returns."""
 
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -34,4 +34,29 @@ class Teacher(Protocol):
         Raises:
             ValueError: a bag keeps no instance.
         """
+        ...
+
+
+class LossShares(NamedTuple):
+    """Weights of the two terms that a teacher with an auxiliary loss trains on."""
+
+    bag: float
+    auxiliary: float
+
+
+@runtime_checkable
+class AuxiliaryTeacher(Protocol):
+    """A teacher that learns from more than the bag's cross entropy."""
+
+    loss_shares: ClassVar[LossShares]
+
+    def auxiliary_losses(
+        self,
+        instances: Float[Tensor, "instances hidden"],
+        offsets: Int64[Tensor, "bags_and_1"],
+        bag_labels: Int64[Tensor, "bags"],
+        *,
+        keep: Bool[Tensor, "instances"] | None = None,
+    ) -> Float[Tensor, "bags"]:
+        """Return the auxiliary loss of each bag."""
         ...

@@ -94,7 +94,7 @@ def segment_argmax(
     values = at_least_float32(values.detach())
     trailing = [1] * (values.ndim - 1)
     if keep is not None:
-        _check_keep(keep, offsets)
+        check_keep(keep, offsets)
         values = values.masked_fill(~keep.view(-1, *trailing), -torch.inf)
     largest = segment_max(values, offsets)[segment_ids(offsets, len(values))]
     rows = torch.arange(len(values), device=values.device, dtype=torch.float64).view(-1, *trailing)
@@ -140,13 +140,18 @@ def _stable_exp(
 ) -> Float[Tensor, "instances"]:
     logits = at_least_float32(attention_logits)
     if keep is not None:
-        _check_keep(keep, offsets)
+        check_keep(keep, offsets)
         logits = logits.masked_fill(~keep, -torch.inf)
     largest = segment_max(logits.detach(), offsets)
     return (logits - largest[segment_ids(offsets, len(logits))]).exp()
 
 
-def _check_keep(keep: Bool[Tensor, "instances"], offsets: Int64[Tensor, "bags_and_1"]) -> None:
+def check_keep(keep: Bool[Tensor, "instances"], offsets: Int64[Tensor, "bags_and_1"]) -> None:
+    """Check that every bag keeps an instance; waits for the GPU.
+
+    Raises:
+        ValueError: naming the first bag that does not.
+    """
     empty = (segment_sum(keep.float(), offsets) == 0).nonzero().flatten().tolist()
     if empty:
         raise ValueError(f"bag {empty[0]} keeps no instance; `keep` must leave every bag at least one")

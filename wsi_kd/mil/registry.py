@@ -8,9 +8,13 @@ from torch import nn
 from wsi_kd.core.errors import unknown_name
 from wsi_kd.mil.abmil import Abmil, GatedAbmil
 from wsi_kd.mil.additive_mil import AdditiveMil
+from wsi_kd.mil.clam_sb import ClamSb
+from wsi_kd.mil.dsmil import Dsmil
+from wsi_kd.mil.dtfd import Dtfd
 from wsi_kd.mil.instance_classifier import InstanceClassifier
 from wsi_kd.mil.max_pooling import MaxPooling
 from wsi_kd.mil.mean_pooling import MeanPooling
+from wsi_kd.mil.transmil import TransMil
 from wsi_kd.mil.weno import TeacherStudent
 
 TEACHERS: Final[dict[str, Callable[..., nn.Module]]] = {
@@ -19,8 +23,12 @@ TEACHERS: Final[dict[str, Callable[..., nn.Module]]] = {
     "mean_pooling": MeanPooling,
     "max_pooling": MaxPooling,
     "additive_mil": AdditiveMil,
+    "clam_sb": ClamSb,
+    "dsmil": Dsmil,
+    "dtfd": Dtfd,
+    "transmil": TransMil,
 }
-WITHOUT_ATTENTION_DIM: Final = frozenset({"mean_pooling", "max_pooling"})
+WITHOUT_ATTENTION_DIM: Final = frozenset({"mean_pooling", "max_pooling", "transmil"})
 """Teachers that have no attention network of a width of its own."""
 
 

@@ -77,6 +77,8 @@ class Note(NamedTuple):
     """A paragraph."""
 
     text: str
+    caution: bool = False
+    """Set apart: who skips it may trust a number too far."""
     kind: Literal["note"] = "note"
 
 

@@ -11,6 +11,7 @@ from wsi_kd.evaluation.schema import (
     RecipeMetrics,
     ScoreMetrics,
 )
+from wsi_kd.evaluation.slide_metrics import BINARY
 from wsi_kd.inference.calls import positive_name
 from wsi_kd.report.figures import Estimate, interval_chart
 from wsi_kd.report.numbers import count_cell, interval_cell, known_cell, metric_cell, spread_cell
@@ -46,7 +47,11 @@ class NamedScore(NamedTuple):
 def performance_section(metrics: Metrics) -> Section:
     """Build the headline: every model and baseline with intervals, and how to read it."""
     scores = tuple(_named_scores(metrics))
-    blocks: list[Block] = [Note(_how_to_read(metrics, scores)), *_cautions(scores), _headline(scores)]
+    blocks: list[Block] = [
+        Note(_how_to_read(metrics, scores)),
+        *_cautions(metrics, scores),
+        _headline(scores),
+    ]
     estimates = [estimate for score in scores if (estimate := _estimate(score)) is not None]
     if estimates:
         confidence = scores[0].metrics["pooled"]["roc_auc"]["confidence"]
@@ -85,7 +90,8 @@ def last_epoch_section(metrics: Metrics) -> Section:
     """Build the comparison of the selected epoch with the last one."""
     lead = (
         "Each model is the epoch with the lowest loss on its fold's validation part. Beside it, the epoch at "
-        "which training ended, measured the same way on the same test slides: it was never chosen."
+        "which training ended (now and then the same one), measured on the same test slides: it is shown, "
+        "never used. A large gap says that the selection, on few slides, matters as much as the method."
     )
     headings = ("Bag AUC, selected", "Bag AUC, last", "Instance AUC, selected", "Instance AUC, last")
     columns = (Column("Score"), *(Column(heading, numeric=True) for heading in headings))
@@ -150,16 +156,17 @@ def _how_to_read(metrics: Metrics, scores: tuple[NamedScore, ...]) -> str:
     parts = ", ".join(sorted({model["threshold_split"] for model in models}))
     seeds = len({model["seed"] for model in models})
     return (
-        "Every slide is scored once a seed, by the model that had it in its test part. Estimates pool these "
+        "A slide is scored by the models that had it in their test part. Estimates pool these "
         f"test scores over the folds and average {seeds} {'seed' if seeds == 1 else 'seeds'}; intervals are "
-        f"{confidence:.0%} percentile intervals of {resamples:,} resamples of patients. Scores of different "
-        "folds come from different models; the mean over folds never compares across them. Thresholds: rule "
+        f"{confidence:.0%} percentile intervals of {resamples:,} resamples of patients, with the models as "
+        "they are: what another training would change is not in them. Scores of different folds come from "
+        "different models; the mean over folds (of every seed) never compares across them. Thresholds: rule "
         f"{rules or 'none'}, chosen on the part '{parts or 'none'}' of each fold, never on test. "
         "Baselines: logistic regression on the mean of a slide's tile features, or of its color alone."
     )
 
 
-def _cautions(scores: tuple[NamedScore, ...]) -> Iterator[Note]:
+def _cautions(metrics: Metrics, scores: tuple[NamedScore, ...]) -> Iterator[Note]:
     records = [record for score in scores for record in score.metrics["per_seed"]]
     if not records:
         yield Note("Nothing was predicted: there is no model in this run.")
@@ -169,10 +176,25 @@ def _cautions(scores: tuple[NamedScore, ...]) -> Iterator[Note]:
     if flat:
         yield Note(
             f"Read with care: {', '.join(flat)}: an interval without width says that no resample changed the "
-            "AUC, not that it is certain."
+            "AUC, not that it is certain.",
+            caution=True,
         )
     if rarer < FEW_POSITIVES:
-        yield Note(f"Read with care: the rarer class has {rarer} test slides (fewer than {FEW_POSITIVES}).")
+        text = f"Read with care: the rarer class has {rarer} test slides (fewer than {FEW_POSITIVES})."
+        yield Note(text, caution=True)
+    classes = metrics["classes"]
+    if len(classes) > BINARY:
+        yield Note(
+            f"Of the {len(classes)} classes, the AUC is the mean of each class against the rest; every other "
+            f"number, and the ROC curves, tell {positive_name(classes)} from {classes[0]} only: whether the "
+            "right one of the other classes was called is not in them.",
+            caution=True,
+        )
+    yield Note(
+        "Training, validation and test slides come from one cohort. How the models do on slides of another "
+        "hospital, scanner or stain, this page cannot say.",
+        caution=True,
+    )
 
 
 def _is_flat(pooled: PooledMetric) -> bool:

@@ -19,6 +19,10 @@ def provenance_section(record: RunRecord) -> Section:
         "provenance",
         "How this was made",
         (
+            Note(
+                "Before you pass it on: the page names slides and cases as the manifest does and shows "
+                "pictures of slides. It holds no folder and no other metadata of a slide."
+            ),
             Note("The page carries no date: the same files make the same page, byte for byte."),
             Listing("Make it again", "\n".join(record.commands)),
             Table("Versions", (Column("Part"), Column("Version")), rows, compact=True),

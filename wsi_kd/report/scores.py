@@ -67,7 +67,7 @@ def training_section(models: Sequence[ModelRun]) -> Section:
         text = (
             f"Read with care: {stuck} of {len(models)} models were kept at their first epoch: none after it "
         )
-        blocks.append(Note(f"{text}had a lower validation loss."))
+        blocks.append(Note(f"{text}had a lower validation loss.", caution=True))
     for recipe, runs in _by_recipe(models):
         for seed in sorted({run.seed for run in runs}):
             chosen = [run for run in runs if run.seed == seed]

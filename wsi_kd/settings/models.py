@@ -1,9 +1,9 @@
 """Settings of the steps that make models: split, train."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wsi_kd.settings.base import Section
 
@@ -43,12 +43,17 @@ class MiningSettings(Section):
 class WenoSettings(Section):
     """Section `train.weno`: the student and what it learns from."""
 
-    schedule: Literal["joint", "alternate"] = "joint"
-    """joint: one step on both losses; alternate: a teacher epoch, then a student epoch (the paper)."""
+    schedule: Literal["joint", "alternate", "released"] = "joint"
+    """joint: one step on both losses; alternate: a teacher epoch, then a student epoch (the paper);
+    released: alternate with the details of the authors' code, for comparison; see docs/weno.md."""
     pseudo_label: Literal["minmax_global", "minmax_bag", "expmax", "attention_evidence", "evidence"] = (
         "evidence"
     )
     """How attention becomes a soft label; minmax_global is the paper's."""
+    label_floor: float = Field(default=0.0, ge=0, le=1)
+    """Share of the bag's own label in the soft labels of a positive bag; 1: tiles take their bag's label."""
+    teacher_average: float = Field(default=0.0, ge=0, lt=1)
+    """Decay a step of the teacher's moving average that makes the labels, e.g. 0.99; 0: none."""
     negative_weight: float = Field(default=0.1, gt=0, lt=1)
     """Weight of the negative half of the student's loss, the positive half has 1 minus it."""
     student_weight: float = Field(default=1.0, ge=0)
@@ -61,14 +66,32 @@ class WenoSettings(Section):
     """Width of the student's hidden layer; 0: a linear student on the shared projector."""
     mining: MiningSettings = MiningSettings()
 
+    @model_validator(mode="after")
+    def _released_form(self) -> Self:
+        if self.schedule == "released" and self.pseudo_label != "minmax_global":
+            raise ValueError("schedule released makes minmax_global labels only; set pseudo_label to that")
+        if self.schedule == "released" and (self.label_floor or self.teacher_average):
+            raise ValueError("schedule released knows no label_floor and no teacher_average; set both to 0")
+        return self
+
 
 class TrainSettings(Section):
     """Section `train`: the recipes and everything they share."""
 
     recipes: tuple[Literal["abmil", "weno"], ...] = ("abmil", "weno")
     """abmil: the teacher alone, the baseline; weno: teacher and student."""
-    teacher: str = "gated_abmil"
-    """Attention bag classifier."""
+    teacher: Literal[
+        "abmil",
+        "gated_abmil",
+        "mean_pooling",
+        "max_pooling",
+        "additive_mil",
+        "clam_sb",
+        "dsmil",
+        "dtfd",
+        "transmil",
+    ] = "gated_abmil"
+    """Bag classifier of both recipes; docs/teachers.md compares them."""
     seeds: tuple[int, ...] = (0,)
     """Every recipe is trained once a seed and fold."""
     epochs: int = Field(default=60, ge=1)

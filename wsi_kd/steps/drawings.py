@@ -1,7 +1,7 @@
 """What people draw in QuPath or ASAP: outlines of tissue and annotations, and their faults all at once.
 
-A broken drawing is the user's to mend, so it is bad input and no slide status; the workflow's plan, the doctor
-and `infer` look at every drawing first, so that none stops a run in the middle.
+A broken drawing is the user's to mend, so it is bad input and no slide status; the workflow's plan, the
+doctor and `infer` look at every drawing first, so that none stops a run in the middle.
 """
 
 from collections.abc import Sequence

@@ -23,6 +23,7 @@ from wsi_kd.inference.export import (
     write_prediction_json,
     write_tiles_geojson,
 )
+from wsi_kd.inference.likeness import unlike_training_note
 from wsi_kd.inference.predict import SlidePrediction
 from wsi_kd.inference.slide import predict_slide
 from wsi_kd.inference.tables import TileTable, tile_table, write_tiles_csv
@@ -138,6 +139,8 @@ def infer_slide(row: SlideRow, inference: Inference, *, folder: Path) -> StatusR
     features.header["reason"] = features.header["reason"].replace(str(row.path), row.path.name)
     files = {} if scored is None else _write_scores(scored, inference, folder=folder)
     count = 0 if scored is None else len(features.coords)
+    if scored is not None:
+        features.header["reason"] = unlike_training_note(scored.prediction)
     status = status_row(features.header, step=STEP, tiles=count, seconds=time.perf_counter() - started)
     write_prediction_json(
         folder / PREDICTION,

@@ -12,6 +12,7 @@ from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.files import publish_json, publish_text, read_json, read_table, sidecar
 from wsi_kd.core.provenance import check_schema, git_state
 from wsi_kd.evaluation.schema import Metrics
+from wsi_kd.inference.export import without_paths
 from wsi_kd.inference.tables import TileTable, read_predictions, read_tiles_csv
 from wsi_kd.report.build import build_page
 from wsi_kd.report.gallery import Chosen, SlideView, choose_slides, slide_card
@@ -154,12 +155,15 @@ def _model_header(results_dir: Path, model: ModelRun) -> dict[str, Any]:
 def _recorded_settings(
     results_dir: Path, metrics: Metrics, *, headers: Sequence[Mapping[str, Any]], report: ReportSettings
 ) -> dict[str, Any]:
-    """Collect each section from the files made with it; the recipes' training settings may differ."""
+    """Collect each section from the files made with it, paths cut to their names.
+
+    The recipes' training settings may differ.
+    """
     split = read_json(sidecar(results_dir / "splits.csv"), remake="wsi-kd split")["settings"]
     train = {header["recipe"]: header["settings"]["train"] for header in reversed(headers)}
+    sections = headers[0]["sections"] if headers else {}
     return {
-        **(headers[0]["sections"] if headers else {}),
-        **split,
+        **without_paths({**sections, **split}),
         "train": {recipe: train[recipe] for recipe in metrics["recipes"]},
         **metrics["settings"],
         "report": report.model_dump(mode="json"),

@@ -34,6 +34,8 @@ SLIDE_SECTIONS: Final = ("slides", "mask", "tile", "embed")
 """Sections that turn a slide into features: `infer` takes them from the checkpoint."""
 
 RECIPES: Final = ("abmil", "weno")
+SCORES_ALONE: Final = ("abmil", "gated_abmil", "additive_mil", "clam_sb")
+"""Teachers whose attention does not depend on the rest of the bag."""
 BINARY: Final = 2
 
 
@@ -93,6 +95,12 @@ def _check_job(job: Job) -> None:
         raise BadInput(
             f"recipe weno tells positive from negative instances and needs two classes, found "
             f"{len(job.classes)} ({', '.join(job.classes)}); set train.recipes to [abmil], or merge classes"
+        )
+    weno, teacher = job.settings.train.weno, job.settings.train.teacher
+    if job.recipe == "weno" and weno.schedule == "released" and teacher not in SCORES_ALONE:
+        raise BadInput(
+            f"train.weno.schedule released scores instances out of their bags, teacher {teacher} cannot; "
+            f"set train.teacher to one of {', '.join(SCORES_ALONE)}, or train.weno.schedule to alternate"
         )
 
 

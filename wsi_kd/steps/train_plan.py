@@ -37,6 +37,8 @@ def plan_distillation(settings: TrainSettings) -> Distillation:
     return Distillation(
         schedule=weno.schedule,
         pseudo_label=weno.pseudo_label,
+        label_floor=weno.label_floor,
+        teacher_average=weno.teacher_average,
         negative_weight=weno.negative_weight,
         student_weight=weno.student_weight,
         warm_up_epochs=weno.warm_up_epochs,

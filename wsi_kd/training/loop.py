@@ -83,8 +83,11 @@ def start_run(
     architecture: Architecture,
     optimization: Optimization,
     with_student: bool,
+    teacher_average: float = 0.0,
 ) -> Iterator[Run]:
     """Yield a fresh run; torch's global generator is seeded inside and as before outside.
+
+    `teacher_average` above 0 keeps a moving average of the model that decays by it at every step.
 
     Raises:
         BadInput: empty bags, features that are not finite, a part without one of the classes.
@@ -110,7 +113,11 @@ def start_run(
             fused=True,
         )
         generator = torch.Generator().manual_seed(optimization.seed)
-        yield Run(train, val, optimization, device, TrainingState(model, optimizer, generator))
+        state = TrainingState(model, optimizer, generator)
+        if teacher_average > 0.0:
+            state.average = copy.deepcopy(model).requires_grad_(requires_grad=False).eval()
+            state.average_decay = teacher_average
+        yield Run(train, val, optimization, device, state)
 
 
 def shuffled_batches(run: Run) -> Iterator[tuple[list[int], PackedBags]]:
@@ -132,6 +139,7 @@ def take_step(run: Run, loss: Float[Tensor, ""], ledger: LossLedger, *, bag: int
     norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.optimization.gradient_clip)
     ledger.add("gradient norm", norm.reshape(1), [bag])
     run.state.optimizer.step()
+    run.state.follow()
 
 
 @torch.no_grad()

@@ -6,10 +6,12 @@ from typing import Final
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
-from torch import Tensor
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
 
+from wsi_kd.bags.packing import PackedBags
 from wsi_kd.core.errors import RunFailed
+from wsi_kd.mil.outputs import AuxiliaryTeacher
 
 RELEASED_EPSILON: Final = 1e-5
 """What the released code adds inside every log."""
@@ -58,6 +60,22 @@ def released_student_losses(
     positive = (1.0 - negative_weight) * pseudo_labels * (instance_logits.sigmoid() + RELEASED_EPSILON).log()
     rest = (-instance_logits).sigmoid()
     return -positive - negative_weight * (1.0 - pseudo_labels) * (rest + RELEASED_EPSILON).log()
+
+
+def teacher_objective(
+    bag_losses: Float[Tensor, "bags"],
+    teacher: nn.Module,
+    *,
+    hidden: Float[Tensor, "instances hidden"],
+    packed: PackedBags,
+    keep: Bool[Tensor, "instances"] | None,
+) -> Float[Tensor, ""]:
+    """Return what a teacher is trained on: the mean bag loss, with its auxiliary loss where it has one."""
+    if not isinstance(teacher, AuxiliaryTeacher):
+        return bag_losses.mean()
+    auxiliary = teacher.auxiliary_losses(hidden, packed.offsets, packed.labels, keep=keep)
+    shares = teacher.loss_shares
+    return shares.bag * bag_losses.mean() + shares.auxiliary * auxiliary.mean()
 
 
 class LossLedger:

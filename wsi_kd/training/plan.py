@@ -6,7 +6,7 @@ from wsi_kd.kd.pseudo_labels import PseudoLabelMode
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 StudentPooling: TypeAlias = Literal["max", "topk"]
-Schedule: TypeAlias = Literal["joint", "alternate"]
+Schedule: TypeAlias = Literal["joint", "alternate", "released"]
 
 
 class Architecture(NamedTuple):
@@ -43,6 +43,10 @@ class Distillation(NamedTuple):
 
     schedule: Schedule
     pseudo_label: PseudoLabelMode
+    label_floor: float
+    """Share of the bag's label in the soft labels of a positive bag."""
+    teacher_average: float
+    """Decay of the teacher's moving average that makes the labels; 0: the teacher itself does."""
     negative_weight: float
     student_weight: float
     """Weight of the student's loss beside the teacher's (joint schedule)."""

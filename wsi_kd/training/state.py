@@ -44,6 +44,20 @@ class TrainingState:
     """The guard has switched mining off for good."""
     attention_range: AttentionRange | None = None
     """Of the last epoch, for minmax_global."""
+    average: TeacherStudent | None = None
+    """The moving average of `model` that makes the pseudo labels; None: `model` makes them."""
+    average_decay: float = 0.0
+    """What the average keeps of itself at a step."""
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move the average, where there is one, a step towards the model: m = d m + (1 - d) model."""
+        if self.average is None:
+            return
+        for average, present in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            average.lerp_(present, 1.0 - self.average_decay)
+        for kept, buffer in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            kept.copy_(buffer)
 
     def select(self, loss: float) -> None:
         """Keep the present weights as the best so far."""
@@ -56,6 +70,8 @@ class TrainingState:
         """Return to the selected weights; the optimizer starts fresh, its moments led here."""
         self.model.load_state_dict(self.selected_weights)
         self.optimizer.state.clear()
+        if self.average is not None:
+            self.average.load_state_dict(self.selected_weights)
 
 
 def save_state(state: TrainingState, work_dir: Path, *, run_hash: str) -> None:
@@ -113,6 +129,8 @@ def _tensors(state: TrainingState) -> dict[str, Tensor]:
     device = _device(state)
     if device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+    if state.average is not None:
+        tensors |= {f"average.{name}": value for name, value in state.average.state_dict().items()}
     if state.attention_range is not None:
         tensors["attention_range"] = torch.stack(state.attention_range)
     return {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
@@ -132,6 +150,8 @@ def _restore_tensors(state: TrainingState, tensors: Mapping[str, Tensor]) -> Non
     torch.set_rng_state(tensors["random.cpu"])
     if device.type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"], device)
+    if state.average is not None:
+        state.average.load_state_dict(_below("average.", tensors))
     if "attention_range" in tensors:
         low, high = tensors["attention_range"].to(device)
         state.attention_range = AttentionRange(low, high)

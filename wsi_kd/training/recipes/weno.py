@@ -15,10 +15,11 @@ from wsi_kd.training.loop import EpochResult, OnEpoch, Run, Trained, fit, start_
 from wsi_kd.training.losses import LossLedger
 from wsi_kd.training.mining_guard import guard_mining
 from wsi_kd.training.plan import Architecture, Distillation, Mining, Optimization
-from wsi_kd.training.schedules import alternate_epoch, joint_epoch, teacher_epoch
+from wsi_kd.training.schedules import alternate_epoch, joint_epoch, released_epoch, teacher_epoch
 from wsi_kd.training.validation import Validation
 
 CLASSES: Final = 2
+SCHEDULES: Final = {"joint": joint_epoch, "alternate": alternate_epoch, "released": released_epoch}
 
 
 def train_weno(
@@ -45,7 +46,13 @@ def train_weno(
     plan = {"recipe": "weno", **architecture._asdict(), **optimization._asdict(), **distillation._asdict()}
     facts = {**plan, "mining": mining and mining._asdict(), "bags": bags_hash(train, val)}
     with start_run(
-        train, val, classes=CLASSES, architecture=architecture, optimization=optimization, with_student=True
+        train,
+        val,
+        classes=CLASSES,
+        architecture=architecture,
+        optimization=optimization,
+        with_student=True,
+        teacher_average=distillation.teacher_average,
     ) as run:
 
         def train_epoch(epoch: int) -> EpochResult:
@@ -68,10 +75,8 @@ def _learn(
 ) -> None:
     if epoch < distillation.warm_up_epochs:
         teacher_epoch(run, ledger, mining=mining)
-    elif distillation.schedule == "joint":
-        joint_epoch(run, ledger, distillation=distillation, mining=mining)
     else:
-        alternate_epoch(run, ledger, distillation=distillation, mining=mining)
+        SCHEDULES[distillation.schedule](run, ledger, distillation=distillation, mining=mining)
 
 
 def _selection_loss(scores: Validation) -> float:

@@ -1,0 +1,86 @@
+"""What the workflow's plan looks at before any job starts: hours into a run is no time to learn of a typo."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from wsi_kd.bags.manifest import Manifest, SlideRow
+from wsi_kd.bags.tables import listed
+from wsi_kd.cli.layout import Layout
+from wsi_kd.core.errors import BadInput
+from wsi_kd.core.files import sidecar
+from wsi_kd.settings.all import Settings
+
+Chunks = Sequence[Sequence[SlideRow]]
+
+
+def check_ahead(settings: Settings, manifest: Manifest, *, chunks: Chunks, layout: Layout) -> None:
+    """Check the output folder, the encoder, and every drawing of the chunks that are still to be tiled.
+
+    Raises:
+        BadInput: one line; faults of drawings are listed together.
+    """
+    _refuse_braces(settings, manifest)
+    _check_results_dir(layout.root)
+    _check_encoder(settings, chunks=chunks, layout=layout)
+    from wsi_kd.steps.drawings import drawing_faults
+
+    waiting = [
+        row
+        for chunk, rows in enumerate(chunks)
+        if not _is_tiled(layout.chunk_status("tile", chunk), rows, settings)
+        for row in rows
+    ]
+    faults = drawing_faults(waiting, settings, negative_label=manifest.classes[0])
+    if faults:
+        raise BadInput(f"{len(faults)} drawings cannot be used: {listed(faults)}")
+
+
+def _refuse_braces(settings: Settings, manifest: Manifest) -> None:
+    """Snakemake reads braces in a path as wildcards, and stops over them with a riddle."""
+    paths = [settings.run.results_dir, settings.mask.edited_dir, settings.embed.weights, settings.split.given]
+    for row in manifest.rows:
+        paths += [row.path, row.annotation, Path(row.slide_id) if settings.mask.edited_dir else None]
+    braced = [str(path) for path in paths if path is not None and set("{}") & set(str(path))]
+    if braced:
+        raise BadInput(f"braces in paths, which Snakemake reads as wildcards: {listed(braced)}; rename them")
+
+
+def _check_results_dir(folder: Path) -> None:
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), Path())
+    if not existing.is_dir():
+        raise BadInput(
+            f"run.results_dir: {existing} is a file; expected a folder that is there or can be made"
+        )
+
+
+def _check_encoder(settings: Settings, *, chunks: Chunks, layout: Layout) -> None:
+    """Look up the weight file, and the encoder's name while a chunk waits for it: timm loads for seconds.
+
+    Snakemake keeps an output whose input is absent: without a look at the file, features made with other
+    weights would pass for these.
+    """
+    embed = settings.embed
+    if embed.weights is not None and not embed.weights.is_file():
+        raise BadInput(f"{embed.weights}: no such weight file; correct embed.weights")
+    if all(layout.chunk_status("embed", chunk).is_file() for chunk in range(len(chunks))):
+        return
+    from wsi_kd.features.encoders import check_encoder_name
+
+    check_encoder_name(embed.encoder)
+
+
+def _is_tiled(table: Path, rows: Sequence[SlideRow], settings: Settings) -> bool:
+    """Tell whether tiles are younger than their drawings and the manifest, and made with these settings."""
+    folder = settings.mask.edited_dir
+    outlines = [] if folder is None else [folder / f"{row.slide_id}.geojson" for row in rows]
+    drawings = [row.annotation for row in rows if row.annotation]
+    inputs = [settings.run.manifest, *drawings, *(file for file in outlines if file.is_file())]
+    try:
+        made = table.stat().st_mtime
+        made_with = json.loads(sidecar(table).read_text(encoding="utf-8"))["settings"]["tile"]
+        fresh = all(path.stat().st_mtime <= made for path in inputs)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    folder_is_there = folder is None or folder.is_dir()
+    return fresh and folder_is_there and made_with == settings.tile.model_dump(mode="json")
