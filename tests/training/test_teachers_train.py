@@ -124,8 +124,6 @@ def test_the_objective_adds_the_auxiliary_loss_in_the_papers_shares(teacher, bag
     plain = TEACHERS["gated_abmil"](hidden_dim=features.shape[1], attention_dim=8, classes=2)
     found = teacher_objective(bag_losses, plain, hidden=features, packed=packed, keep=None)
     assert found == bag_losses.mean()
-        teacher_objective(bag_losses, plain, hidden=features, packed=packed, keep=None) == bag_losses.mean()
-    )
 
 
 @pytest.mark.parametrize(("teacher", "head"), [("clam_sb", "instance_heads"), ("dtfd", "pseudo_bag_head")])
