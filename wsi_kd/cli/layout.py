@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 SlideStep = Literal["mask", "tile", "embed"]
-SLIDE_STEPS: tuple[SlideStep, ...] = ("mask", "tile", "embed")
 FOLDERS: dict[SlideStep, str] = {"mask": "masks", "tile": "tiles", "embed": "features"}
 
 

@@ -1,15 +1,6 @@
-"""Units as types: a length names its frame, a resolution is always micrometers per pixel."""
+"""Geometry whose frame and unit stand in its field names."""
 
-from typing import NamedTuple, NewType
-
-Um = NewType("Um", float)
-"""A length on the glass in micrometers."""
-
-Mpp = NewType("Mpp", float)
-"""Micrometers per pixel."""
-
-Level0Px = NewType("Level0Px", int)
-"""A length or position in pixels of the slide's finest level."""
+from typing import NamedTuple
 
 
 class Box(NamedTuple):
