@@ -23,7 +23,20 @@ CHECKED = [
     "demo",
     "report",
 ]
-install_import_hook([f"wsi_kd.{name}" for name in CHECKED], "beartype.beartype")
+BENCHMARKS = (
+    "bag_parts",
+    "experiment_file",
+    "experiment_jobs",
+    "experiment_problems",
+    "experiment_scores",
+    "experiment_tables",
+    "gaussian_bags",
+    "image_bags",
+    "labeled_images",
+    "logistic_baselines",
+    "table_bags",
+)
+install_import_hook([*(f"wsi_kd.{name}" for name in CHECKED), *BENCHMARKS], "beartype.beartype")
 
 pytest_plugins = ["synthetic"]
 

@@ -7,8 +7,10 @@ import numpy as np
 
 from wsi_kd.core.provenance import RESEARCH_ONLY, stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
-from wsi_kd.evaluation.localization import CONVENTIONS, TileScores, instance_metrics
-from wsi_kd.evaluation.slide_metrics import SlideScores, score_metrics
+from wsi_kd.evaluation.against_baseline import MeasuredRecipe, compare_recipes
+from wsi_kd.evaluation.localization import CONVENTIONS, TileScores, measure_tiles
+from wsi_kd.evaluation.slide_metrics import SlideScores, measure_slides
+from wsi_kd.inference.predict import SLIDE_SCORES
 from wsi_kd.inference.tables import PredictionRow
 from wsi_kd.report.page import Card, Picture
 from wsi_kd.report.record import ModelRun, RunRecord
@@ -35,7 +37,7 @@ def tile_metrics(seeds, folds):
                     positive_slides=np.array([True, False, True, True]),
                 )
             )
-    return instance_metrics(parts, convention="", **BOOTSTRAP)
+    return measure_tiles(parts, convention="", **BOOTSTRAP)
 
 
 class RunMaker:
@@ -62,10 +64,14 @@ class RunMaker:
             part="test",
             teacher_probability=float(teacher),
             student_probability=student,
+            student_max_probability=None if student is None else student**0.5,
+            student_topk_probability=student,
             teacher_call=self.classes[int(teacher >= 0.5)],
             student_call="" if student is None else self.classes[int(student >= 0.4)],
             threshold_teacher=0.5,
             threshold_student=None if student is None else 0.4,
+            threshold_student_max=None if student is None else 0.6,
+            threshold_student_topk=None if student is None else 0.4,
             class_probabilities=(1 - float(teacher), float(teacher)),
         )
 
@@ -98,11 +104,12 @@ class RunMaker:
         parts = []
         for model in models:
             values = np.array([getattr(row, f"{score}_probability") for row in model.test])
-            threshold = 0.5 if score == "teacher" else 0.4
+            threshold = {"teacher": 0.5, "student_max": 0.6}.get(score, 0.4)
             parts.append(
                 SlideScores(
                     seed=model.seed,
                     fold=model.fold,
+                    slide_ids=tuple(row.slide_id for row in model.test),
                     case_ids=tuple(row.case_id for row in model.test),
                     labels=np.array([self.classes.index(row.label) for row in model.test]),
                     scores=values,
@@ -111,21 +118,27 @@ class RunMaker:
                     threshold=threshold,
                 )
             )
-        return score_metrics(parts, **BOOTSTRAP)
+        return measure_slides(parts, **BOOTSTRAP)
 
     def recipe_metrics(self, models):
-        measured = self.measured(models)
+        found = self.measured(models)
+        measured = {
+            "scores": {name: score.metrics for name, score in found.slides.items()},
+            "instances": {name: score.metrics for name, score in found.tiles.items()},
+        }
         return {**measured, "models": self.model_records(models), "last": measured}
 
     def measured(self, models):
         student = models[0].recipe == "weno"
-        return {
-            "scores": {name: self.scores(models, name) for name in ("teacher", "student")[: 1 + student]},
-            "instances": {
-                name: {**tile_metrics(self.seeds, self.folds), "convention": CONVENTIONS[name]}
-                for name in ("attention", "evidence")
+        tiles = tile_metrics(self.seeds, self.folds)
+        return MeasuredRecipe(
+            slides={name: self.scores(models, name) for name in SLIDE_SCORES[: 4 if student else 1]},
+            tiles={
+                name: tiles._replace(metrics={**tiles.metrics, "convention": convention})
+                for name, convention in CONVENTIONS.items()
+                if student or name != "student"
             },
-        }
+        )
 
     def model_records(self, models):
         student = models[0].recipe == "weno"
@@ -135,6 +148,8 @@ class RunMaker:
                 "fold": model.fold,
                 "epoch": 3,
                 "thresholds": {"teacher": 0.5, "student": 0.4 if student else None},
+                "student_pooling": "topk",
+                "top_k": 5,
                 "threshold_rule": "youden",
                 "threshold_split": "val",
                 "weights_sha256": "ab" * 32,
@@ -172,7 +187,12 @@ class RunMaker:
                 "positive_tiles": 90,
             },
             "recipes": {name: self.recipe_metrics(chosen) for name, chosen in by_recipe.items()},
-            "baselines": {"bag_mean": self.scores(by_recipe[self.recipes[0]], "teacher")},
+            "baselines": {"bag_mean": self.scores(by_recipe[self.recipes[0]], "teacher").metrics},
+            "comparisons": compare_recipes(
+                {name: self.measured(chosen) for name, chosen in by_recipe.items()},
+                baseline="abmil",
+                confidence=0.95,
+            ),
             "research_only": RESEARCH_ONLY,
         }
 

@@ -33,10 +33,11 @@ MODEL = {
 class Run:
     """A run's folder with features, split, statuses and untrained models."""
 
-    def __init__(self, root):
+    def __init__(self, root, *, classes=CLASSES):
         self.root = root
-        self.rows = [_row(root, index) for index in range(24)]
-        self.manifest = Manifest(tuple(self.rows), CLASSES)
+        self.classes = classes
+        self.rows = [_row(root, index, classes) for index in range(24)]
+        self.manifest = Manifest(tuple(self.rows), classes)
         ids = [row.slide_id for row in self.rows[:-1]]  # the last slide failed
         self.folds = [
             Fold(tuple(ids[:8]), tuple(ids[8:14]), tuple(ids[14:])),
@@ -58,24 +59,29 @@ class Run:
             for row in self.rows
         ]
         columns = ["slide_id", "case_id", "label", "fold_0", "fold_1"]
-        header = {**stamp("splits", {}), "classes": list(CLASSES)}
+        header = {**stamp("splits", {}), "classes": list(self.classes)}
         publish_table(self.root / "splits.csv", columns, rows, stamp=header)
 
     def save_model(self, recipe, *, fold, seed=0, **changes):
         torch.manual_seed(10 * seed + fold)
-        arguments = {**MODEL, "with_student": recipe == "weno"}
+        arguments = {**MODEL, "classes": len(self.classes), "with_student": recipe == "weno"}
         header = {
             **stamp("model", {}),
             "recipe": recipe,
             "model": arguments,
-            "classes": list(CLASSES),
+            "classes": list(self.classes),
             "feature_dim": 4,
             "encoder": "made_up",
             "encoder_settings": {},
             "weights_hash": "w",
             "student_pooling": "topk",
             "top_k": 3,
-            "thresholds": {"teacher": 0.45, "student": 0.5 if recipe == "weno" else None},
+            "thresholds": {
+                "teacher": 0.45,
+                **dict.fromkeys(
+                    ("student", "student_max", "student_topk"), 0.5 if recipe == "weno" else None
+                ),
+            },
             "threshold_rule": "youden",
             "threshold_split": "val",
             "seed": seed,
@@ -112,8 +118,8 @@ class Run:
         )
 
 
-def _row(root, index):
-    label = CLASSES[index % 2]
+def _row(root, index, classes):
+    label = classes[index % len(classes)]
     path = root / f"s{index}.tif"
     return SlideRow(
         slide_id=f"s{index}",
@@ -122,14 +128,14 @@ def _row(root, index):
         case_id=f"case{index // 2 if index < 4 else index}",
         split="",
         slide_mpp=None,
-        annotation=root / f"s{index}.geojson" if label == "tumor" else None,
+        annotation=root / f"s{index}.geojson" if label != classes[0] else None,
         site="site A",
     )
 
 
 def features_of(row, index, **changes):
     generator = np.random.default_rng(index)
-    labels = (generator.random(30) < 0.3) & (row.label == "tumor")
+    labels = (generator.random(30) < 0.3) & (row.label != "normal")
     features = generator.normal(size=(30, 4)) + 2.0 * labels[:, None]
     header = {
         **stamp("features", {}),
@@ -142,6 +148,6 @@ def features_of(row, index, **changes):
         "feature_names": NAMES,
         "tile_level0_px": 256.5,
     }
-    known = labels.astype(np.int8) if row.label == "tumor" else np.full(30, -1, dtype=np.int8)
+    known = labels.astype(np.int8) if row.label != "normal" else np.full(30, -1, dtype=np.int8)
     coords = generator.integers(0, 9999, (30, 2))
     return FeatureFile(row.slide_id, features.astype(np.float16), coords, known, {**header, **changes})

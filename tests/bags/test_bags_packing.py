@@ -94,3 +94,19 @@ def test_select_keeps_the_asked_order():
     assert chosen.tile_labels.tolist() == [1, 0, 1]
     assert chosen.header == {"encoder": "e"}
     assert bags.select([]).offsets.tolist() == [0]
+
+
+@given(SIZES, st.data())
+@settings(deadline=None)
+def test_bags_taken_from_the_device_equal_bags_taken_from_the_host(sizes, data):
+    bags = bag_set(sizes)
+    order = data.draw(st.lists(st.sampled_from(range(len(sizes))), min_size=1, max_size=12))
+    resident = torch.from_numpy(bags.features)
+    packed = pack(bags, order, device="cpu", dtype=torch.float32)
+    for one, other in zip(
+        pack(bags, order, device="cpu", dtype=torch.float32, resident=resident), packed, strict=True
+    ):
+        assert torch.equal(one, other)
+    again = pack(bags, order, device="cpu", dtype=torch.float16, resident=resident)
+    again.instances.fill_(9.0)
+    assert not (resident == 9.0).any()  # a copy, so that a step cannot change the training part

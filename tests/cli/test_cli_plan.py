@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from wsi_kd.cli.plan import STEP_SECTIONS, read_plan, rows_hash
+from wsi_kd.cli.plan import SECTIONS_OF_RECIPE, STEP_SECTIONS, read_plan, rows_hash
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.provenance import stamp
 from wsi_kd.settings.all import Settings, parse_json_settings
@@ -98,6 +98,27 @@ def test_other_recipes_and_seeds_do_not_touch_a_training(cohort):
 
 
 @pytest.mark.parametrize(
+    ("section", "readers"),
+    [
+        ({"weno": {"label_floor": 0.3}}, {"weno", "auto"}),
+        ({"instance": {"pooling": "mean"}}, {"instance"}),
+        ({"ins": {"temperature": 0.5}}, {"ins"}),
+        ({"mhim": {"mask_ratio": 0.1}}, {"mhim"}),
+        ({"auto": {"tolerance": 1.0}}, {"auto"}),
+        ({"top_k": 9}, set(SECTIONS_OF_RECIPE)),
+    ],
+)
+def test_a_section_of_train_touches_the_recipes_that_read_it(cohort, section, readers):
+    plain, changed = read_plan(cohort), read_plan({**cohort, "train": section})
+    touched = {
+        name
+        for name in SECTIONS_OF_RECIPE
+        if plain.train_settings(name, 0) != changed.train_settings(name, 0)
+    }
+    assert touched == readers
+
+
+@pytest.mark.parametrize(
     ("column", "value", "steps"),
     [
         ("label", "tumor", ["tile", "split", "report"]),
@@ -145,6 +166,29 @@ def test_what_would_fail_hours_later_is_refused_in_the_plan(cohort, edits, told)
     config = {section: {**cohort.get(section, {}), **values} for section, values in edits.items()}
     with pytest.raises(BadInput, match=told):
         read_plan({**cohort, **config})
+
+
+def test_three_classes_and_the_schedule_of_two_are_refused_in_the_plan(cohort, tmp_path):
+    rows = [f"s{index},s{index}.tif,{'abc'[index % 3]},p{index}" for index in range(10)]
+    (tmp_path / "slides.csv").write_text("\n".join(["slide_id,path,label,case_id", *rows]) + "\n")
+    weno = {"schedule": "released", "pseudo_label": "minmax_global"}
+    config = {**cohort, "split": {"folds": 3}}
+    alone = read_plan({**config, "train": {"recipes": ["abmil"], "weno": weno}})
+    assert alone.manifest.classes == ("a", "b", "c")
+    with pytest.raises(BadInput, match=r"released knows two classes, found 3 \(a, b, c\); set it to joint"):
+        read_plan({**config, "train": {"weno": weno}})
+
+
+def test_three_classes_and_a_recipe_of_two_are_refused_in_the_plan(cohort, tmp_path):
+    rows = [f"s{index},s{index}.tif,grade {index % 3},p{index}" for index in range(15)]
+    (tmp_path / "slides.csv").write_text("\n".join(["slide_id,path,label,case_id", *rows]) + "\n")
+    for index in range(15):
+        (tmp_path / f"s{index}.tif").touch()
+    classes = {**cohort["run"], "classes": ["grade 0", "grade 1", "grade 2"]}
+    with pytest.raises(
+        BadInput, match=r"recipe ins needs two classes, found 3 .*; take it out of train.reci"
+    ):
+        read_plan({"run": classes, "train": {"recipes": ["abmil", "ins"]}})
 
 
 def test_given_splits_that_leak_are_refused_in_the_plan(cohort, tmp_path):

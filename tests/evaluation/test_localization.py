@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
 
-from wsi_kd.evaluation.localization import TileScores, instance_metrics, instance_record, within_slide
+from wsi_kd.evaluation.localization import TileScores, instance_record, measure_tiles
 
 
 def _tiles(scores, labels, slide, *, positive, seed=0, fold=0):
@@ -38,7 +37,6 @@ def test_within_slide_ignores_any_rescaling_of_a_slide():
     part = _tiles(scores, labels, slide, positive=[True, True])
     scaled = part._replace(scores=np.where(np.array(slide) == 0, 1000 * scores, scores))
     # slide 0: 0.5 beats 0.1 only: 1/2; slide 1: 0.3 beats both, 0.1 beats 0.05: 3/4
-    assert within_slide(part).areas.tolist() == [0.5, 0.75]
     assert instance_record(scaled)["roc_auc_within_slide"]["value"] == 0.625
     assert instance_record(scaled)["roc_auc"] != instance_record(part)["roc_auc"]
 
@@ -66,33 +64,42 @@ def _random_part(seed: int, fold: int):
 
 def test_intervals_hold_the_estimates_and_are_repeatable():
     parts = [_random_part(seed, fold) for seed in (0, 1) for fold in (0, 1)]
-    metrics = instance_metrics(parts, convention="raw", samples=200, confidence=0.95, seed=0)
+    metrics = measure_tiles(parts, convention="raw", samples=200, confidence=0.95, seed=0).metrics
     for name, pooled in metrics["pooled"].items():
         assert pooled["low"] < pooled["estimate"] < pooled["high"], name
         per_seed = [record[name]["value"] for record in metrics["per_seed"]]
         assert pooled["estimate"] == pytest.approx(np.mean(per_seed))
     assert len(metrics["per_fold"]) == 4
     assert metrics["per_seed"][0]["slides"] == 16
-    assert metrics == instance_metrics(parts, convention="raw", samples=200, confidence=0.95, seed=0)
+    assert metrics == measure_tiles(parts, convention="raw", samples=200, confidence=0.95, seed=0).metrics
 
 
 def test_within_slide_interval_weighs_slides_by_their_cases():
     slide = [0, 0, 1, 1, 2, 2]
     part = _tiles([1, 0, 0, 1, 1, 0], [1, 0, 1, 0, 1, 0], slide, positive=[True] * 3)  # areas 1, 0, 1
-    metrics = instance_metrics([part], convention="raw", samples=300, confidence=0.5, seed=0)
+    metrics = measure_tiles([part], convention="raw", samples=300, confidence=0.5, seed=0).metrics
     pooled = metrics["pooled"]["roc_auc_within_slide"]
     assert pooled["estimate"] == pytest.approx(2 / 3)
     # each resample draws 3 cases: share of slide 1 is k/3, k ~ Binomial(3, 1/3); quartiles of 1 - k/3: 1/3, 1
     assert (pooled["low"], pooled["high"]) == (pytest.approx(1 / 3), pytest.approx(1.0))
 
 
-def test_within_slide_is_the_area_of_each_slides_own_curve():
-    rng = np.random.default_rng(3)
-    labels, slide = rng.random(300) < 0.3, np.repeat(np.arange(6), 50)
-    labels[slide == 2] = False
-    scores = rng.integers(0, 8, 300).astype(np.float64)  # many ties
-    part = TileScores(0, 0, scores, labels, slide, tuple("abcdef"), np.ones(6, dtype=bool))
-    found = within_slide(part)
-    assert found.slides.tolist() == [0, 1, 3, 4, 5]
-    expected = [roc_auc_score(labels[slide == which], scores[slide == which]) for which in found.slides]
-    np.testing.assert_allclose(found.areas, expected, rtol=1e-12)
+def test_chance_is_the_share_of_positives_where_each_measure_looks():
+    # slide 0: 2 of 3 positive; slide 1, negative: 0 of 2
+    metrics = measure_tiles([PART], convention="raw", samples=100, confidence=0.95, seed=0).metrics
+    assert metrics["chance"] == {
+        "average_precision": pytest.approx(2 / 5),
+        "average_precision_positive_slides": pytest.approx(2 / 3),
+        "average_precision_within_slide": pytest.approx(2 / 3),
+    }
+
+
+def test_resamples_do_not_depend_on_the_score_so_that_scores_can_be_paired():
+    part = _random_part(0, 0)
+    negated = part._replace(scores=-part.scores)
+    first, second = (
+        measure_tiles([one], convention="raw", samples=100, confidence=0.95, seed=0).resampled[0]
+        for one in (part, negated)
+    )
+    for name in ("roc_auc", "roc_auc_positive_slides", "roc_auc_within_slide"):
+        assert first[name] + second[name] == pytest.approx(np.ones(100), abs=1e-12)

@@ -4,19 +4,20 @@ import numpy as np
 import pytest
 
 from wsi_kd.evaluation.schema import SLIDE_METRICS
-from wsi_kd.evaluation.slide_metrics import SlideScores, score_metrics
+from wsi_kd.evaluation.slide_metrics import SlideScores, measure_slides
 
 
 def _part(labels, scores, *, seed=0, fold=0, threshold=0.5, probabilities=None, cases=None):
     labels, scores = np.array(labels, dtype=np.int64), np.array(scores, dtype=np.float64)
     names = cases or [f"f{fold}c{index}" for index in range(len(labels))]
+    slide_ids = tuple(f"f{fold}s{index}" for index in range(len(labels)))
     return SlideScores(
-        seed, fold, tuple(names), labels, scores, scores >= threshold, probabilities, threshold
+        seed, fold, slide_ids, tuple(names), labels, scores, scores >= threshold, probabilities, threshold
     )
 
 
 def _measure(parts):
-    return score_metrics(parts, samples=100, confidence=0.95, seed=0)
+    return measure_slides(parts, samples=100, confidence=0.95, seed=0).metrics
 
 
 def test_pooled_seed_and_fold_values_by_hand():

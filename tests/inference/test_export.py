@@ -16,14 +16,14 @@ from wsi_kd.inference.export import (
     write_prediction_json,
     write_tiles_geojson,
 )
-from wsi_kd.inference.predict import SlidePrediction
-from wsi_kd.inference.tables import TileTable
+from wsi_kd.inference.predict import SlidePrediction, StudentPrediction
+from wsi_kd.inference.tables import tile_table
 from wsi_kd.settings.all import Settings
 
 CLASSES = ["normal", "tumor"]
 MODEL_HEADER = {
     "classes": CLASSES,
-    "thresholds": {"teacher": 0.4, "student": 0.7},
+    "thresholds": {"teacher": 0.4, "student": 0.7, "student_max": 0.8, "student_topk": 0.7},
     "threshold_rule": "youden",
     "threshold_split": "val",
     "recipe": "weno",
@@ -49,23 +49,28 @@ SLIDE_HEADER = {
 def _prediction(student: float | None = 0.6):
     return SlidePrediction(
         teacher_probability=np.array([0.55, 0.45]),
-        student_probability=student,
+        student=None
+        if student is None
+        else StudentPrediction(
+            by_max=np.array([0.1, 0.9]),
+            by_topk=np.array([1 - student, student]),
+            deployed=np.array([1 - student, student]),
+            tiles=np.array([[0.8], [0.3]]),
+        ),
         attention=np.array([0.75, 0.25]),
         attention_logits=np.array([1.0, 0.0]),
-        evidence=np.array([0.2, 0.9]),
-        student_tile_probability=None if student is None else np.array([0.8, 0.3]),
+        branch_attention=None,
+        evidence=np.array([[0.2], [0.9]]),
         feature_distance=1.25,
     )
 
 
 def _tiles(student: float | None = 0.6):
     prediction = _prediction(student)
-    return TileTable(
+    return tile_table(
+        prediction,
         coords=np.array([[1000, 2000], [1300, 2500]]),
         tile_level0_px=256.5,
-        attention=prediction.attention,
-        evidence=prediction.evidence,
-        student_probability=prediction.student_tile_probability,
         tile_labels=np.array([-1, -1], dtype=np.int8),
     )
 
@@ -105,6 +110,36 @@ def test_without_student_the_evidence_classifies(tmp_path):
     assert "Student probability" not in first["properties"]["measurements"]
 
 
+def test_three_classes_have_a_number_each_and_the_largest_classifies(tmp_path):
+    prediction = _prediction()
+    tiles = tile_table(
+        prediction._replace(
+            teacher_probability=np.array([0.2, 0.3, 0.5]),
+            evidence=np.array([[0.1, 0.2], [0.3, 0.3]]),
+            student=prediction.student._replace(tiles=np.array([[0.2, 0.7], [0.45, 0.4]])),
+        ),
+        coords=np.array([[0, 0], [300, 0]]),
+        tile_level0_px=256.0,
+        tile_labels=np.array([-1, -1], dtype=np.int8),
+    )
+    write_tiles_geojson(
+        tmp_path / "t.geojson", tiles, slide_id="s1", origin=(0, 0), classes=["normal", "low", "high"]
+    )
+    first, second = (
+        feature["properties"] for feature in json.loads((tmp_path / "t.geojson").read_text())["features"]
+    )
+    assert first["classification"]["name"] == "not normal"  # 0.7 >= 0.5
+    assert second["classification"]["name"] == "normal"  # 0.45 and 0.4: neither
+    assert first["measurements"] == {
+        "Attention (softmax)": 0.75,
+        "Attention percentile": 100.0,
+        "Teacher evidence probability: low": 0.1,
+        "Teacher evidence probability: high": 0.2,
+        "Student probability: low": 0.2,
+        "Student probability: high": 0.7,
+    }
+
+
 def test_ids_are_valid_distinct_and_the_same_in_every_run(tmp_path):
     once, again = (_geojson(tmp_path / name, _tiles()) for name in ("a.geojson", "b.geojson"))
     ids = [feature["id"] for feature in once["features"]]
@@ -124,7 +159,9 @@ def test_prediction_says_probabilities_calls_thresholds_and_their_origin(tmp_pat
     answer = _written(tmp_path / "p.json", SlideOutcome("s1", SlideStatus.OK, "", 2, _prediction()))
     assert answer["probabilities"]["teacher"] == {"normal": 0.55, "tumor": 0.45}
     assert answer["probabilities"]["student"] == {"normal": pytest.approx(0.4), "tumor": 0.6}
+    assert answer["probabilities"]["student_max"] == {"normal": 0.1, "tumor": 0.9}
     assert answer["calls"] == {"teacher": "tumor", "student": "normal"}  # 0.45 >= 0.4, 0.6 < 0.7
+    assert set(answer["thresholds"]) == {"teacher", "student"}
     assert answer["thresholds"]["student"] == {"value": 0.7, "rule": "youden", "chosen_on": "val"}
     assert answer["model"]["weights_sha256"] == "ab" * 32
     assert answer["slide"]["slide_mpp"] == 0.499

@@ -16,30 +16,49 @@ from wsi_kd.inference.tables import (
 )
 
 ROW = PredictionRow(
-    "s1", "p1", "", "tumor", "test", 1 / 3, 2 / 3, "normal", "tumor", 0.4, 0.5, (2 / 3, 1 / 3)
+    slide_id="s1",
+    case_id="p1",
+    site="",
+    label="tumor",
+    part="test",
+    teacher_probability=1 / 3,
+    student_probability=2 / 3,
+    student_max_probability=0.9,
+    student_topk_probability=2 / 3,
+    teacher_call="normal",
+    student_call="tumor",
+    threshold_teacher=0.4,
+    threshold_student=0.5,
+    threshold_student_max=0.6,
+    threshold_student_topk=0.5,
+    class_probabilities=(2 / 3, 1 / 3),
 )
+CLASSES = ["normal", "tumor"]
+THREE = ["normal", "low", "high"]
 
 
-def _tiles(count=7, *, student=True, labels=True):
+def _tiles(count=7, *, student=True, labels=True, positives=1):
     generator = np.random.default_rng(0)
     attention = generator.dirichlet(np.ones(count))
     return TileTable(
         coords=generator.integers(0, 100_000, (count, 2)),
         tile_level0_px=256.513026,
         attention=attention,
-        evidence=generator.random(count) ** 9,
-        student_probability=generator.random(count) if student else None,
+        branch_attention=generator.random((count, 3)) if positives == 2 else None,
+        evidence=generator.random((count, positives)) ** 9,
+        student_probability=generator.random((count, positives)) if student else None,
         tile_labels=np.arange(count).astype(np.int8) % 3 - 1 if labels else np.full(count, -1, dtype=np.int8),
     )
 
 
 @pytest.mark.parametrize("student", [True, False])
 @pytest.mark.parametrize("labels", [True, False])
-def test_tile_scores_come_back_bit_for_bit(tmp_path, student, labels):
-    tiles = _tiles(student=student, labels=labels)
-    write_tiles_csv(tmp_path / "t.csv", tiles, header=stamp("tile_scores", {}))
+@pytest.mark.parametrize("classes", [CLASSES, THREE])
+def test_tile_scores_come_back_bit_for_bit(tmp_path, student, labels, classes):
+    tiles = _tiles(student=student, labels=labels, positives=len(classes) - 1)
+    write_tiles_csv(tmp_path / "t.csv", tiles, classes=classes, header=stamp("tile_scores", {}))
     again = read_tiles_csv(tmp_path / "t.csv")
-    for name in ("coords", "attention", "evidence", "tile_labels"):
+    for name in ("coords", "attention", "branch_attention", "evidence", "tile_labels"):
         assert np.array_equal(getattr(again, name), getattr(tiles, name)), name
     assert again.tile_level0_px == tiles.tile_level0_px
     if student:
@@ -49,7 +68,7 @@ def test_tile_scores_come_back_bit_for_bit(tmp_path, student, labels):
 
 
 def test_tile_columns_are_the_documented_ones(tmp_path):
-    write_tiles_csv(tmp_path / "t.csv", _tiles(), header=stamp("tile_scores", {}))
+    write_tiles_csv(tmp_path / "t.csv", _tiles(), classes=CLASSES, header=stamp("tile_scores", {}))
     with (tmp_path / "t.csv").open(newline="") as handle:
         assert next(csv.reader(handle)) == [
             "x_level0_px",
@@ -64,8 +83,54 @@ def test_tile_columns_are_the_documented_ones(tmp_path):
         ]
 
 
+def test_three_classes_have_a_column_each_and_one_score_of_any_positive(tmp_path):
+    tiles = _tiles(positives=2)
+    write_tiles_csv(tmp_path / "t.csv", tiles, classes=THREE, header=stamp("tile_scores", {}))
+    with (tmp_path / "t.csv").open(newline="") as handle:
+        names = next(csv.reader(handle))
+    assert names[6:] == [
+        *("branch_attention_normal", "branch_attention_low", "branch_attention_high"),
+        *("evidence_low", "evidence_high", "student_probability_low", "student_probability_high"),
+        "tile_label",
+    ]
+    few = tiles._replace(
+        evidence=np.array([[0.25, 0.5], [0.0, 0.125]]), student_probability=np.array([[0.2, 0.9], [0.4, 0.3]])
+    )
+    assert few.evidence_score.tolist() == [0.75, 0.125]  # a softmax: classes exclude each other
+    assert few.student_score.tolist() == [0.9, 0.4]  # each class against all others: the largest
+    assert _tiles(student=False).student_score is None
+
+
+def test_predictions_of_three_classes_come_back(tmp_path):
+    row = ROW._replace(
+        class_probabilities=(0.5, 0.25, 0.25),
+        student_class_probabilities=(0.1, 0.2, 0.7),
+        student_max_class_probabilities=(0.1, 1 / 3, 0.7),
+        student_topk_class_probabilities=(0.1, 0.2, 0.7),
+    )
+    without = _without_student(row)
+    write_predictions(tmp_path / "p.csv", [row, without], classes=THREE, header=stamp("predictions", {}))
+    assert read_predictions(tmp_path / "p.csv").rows == (row, without)
+
+
+def _without_student(row):
+    return row._replace(
+        slide_id="s2",
+        student_probability=None,
+        student_max_probability=None,
+        student_topk_probability=None,
+        student_call="",
+        threshold_student=None,
+        threshold_student_max=None,
+        threshold_student_topk=None,
+        student_class_probabilities=(),
+        student_max_class_probabilities=(),
+        student_topk_class_probabilities=(),
+    )
+
+
 def test_predictions_come_back_with_their_header(tmp_path):
-    without = ROW._replace(slide_id="s2", student_probability=None, student_call="", threshold_student=None)
+    without = _without_student(ROW)
     header = {**stamp("predictions", {}), "recipe": "weno", "seed": 1}
     write_predictions(tmp_path / "p.csv", [ROW, without], classes=["normal", "tumor"], header=header)
     table = read_predictions(tmp_path / "p.csv")
@@ -82,7 +147,7 @@ def test_an_edited_table_is_refused_with_the_remedy(tmp_path):
 
 
 def test_a_table_of_another_kind_is_refused(tmp_path):
-    write_tiles_csv(tmp_path / "t.csv", _tiles(), header=stamp("something", {}))
+    write_tiles_csv(tmp_path / "t.csv", _tiles(), classes=CLASSES, header=stamp("something", {}))
     with pytest.raises(BadInput, match="holds 'something', expected 'tile_scores'"):
         read_tiles_csv(tmp_path / "t.csv")
 

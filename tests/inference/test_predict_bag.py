@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from wsi_kd.core.errors import BadInput
-from wsi_kd.inference.predict import predict_bag
+from wsi_kd.inference.predict import predict_bag, slide_scores
 from wsi_kd.mil.registry import create_model
 
 
@@ -38,12 +38,13 @@ def test_scores_are_the_softmax_and_sigmoid_of_the_models_logits():
     assert prediction.teacher_probability == pytest.approx(output.bag_logits[0].softmax(0).numpy(), abs=1e-6)
     assert prediction.attention == pytest.approx(output.attention_logits.softmax(0).numpy(), abs=1e-6)
     assert prediction.attention_logits == pytest.approx(output.attention_logits.numpy(), abs=1e-6)
-    assert prediction.evidence == pytest.approx(output.evidence.softmax(1)[:, 1].numpy(), abs=1e-6)
-    assert prediction.student_tile_probability == pytest.approx(
-        output.instance_logits.sigmoid().numpy(), abs=1e-6
-    )
-    top = output.instance_logits.topk(3).values.mean().sigmoid().item()
+    assert prediction.evidence == pytest.approx(output.evidence.softmax(1)[:, 1:].numpy(), abs=1e-6)
+    assert prediction.student.tiles == pytest.approx(output.instance_logits.sigmoid().numpy(), abs=1e-6)
+    top = output.instance_logits[:, 0].topk(3).values.mean().sigmoid().item()
     assert prediction.student_probability == pytest.approx(top, abs=1e-6)
+    largest = output.instance_logits.max().sigmoid().item()
+    assert prediction.student.by_max == pytest.approx([1 - largest, largest], abs=1e-6)
+    assert np.array_equal(prediction.student.deployed, prediction.student.by_topk)
     assert prediction.attention.sum() == pytest.approx(1.0, abs=1e-12)
     assert all(array.dtype == np.float64 for array in (prediction.attention, prediction.evidence))
 
@@ -71,9 +72,9 @@ def test_max_is_top_one_and_few_tiles_average_all():
     model, features = _model(), _features(4)
     largest = _predict(model, features, student_pooling="max", top_k=99)
     assert largest.student_probability == _predict(model, features, top_k=1).student_probability
-    assert largest.student_probability == pytest.approx(largest.student_tile_probability.max(), abs=1e-15)
+    assert largest.student_probability == pytest.approx(largest.student.tiles.max(), abs=1e-15)
     every = _predict(model, features, top_k=99)
-    logits = np.log(every.student_tile_probability / (1 - every.student_tile_probability))
+    logits = np.log(every.student.tiles / (1 - every.student.tiles))
     assert every.student_probability == pytest.approx(1 / (1 + np.exp(-logits.mean())), abs=1e-12)
 
 
@@ -102,14 +103,77 @@ def test_three_classes_without_student():
     assert prediction.teacher_probability.shape == (3,)
     assert prediction.teacher_probability.sum() == pytest.approx(1.0, abs=1e-12)
     assert prediction.student_probability is None
-    assert prediction.student_tile_probability is None
+    assert prediction.student is None
     assert ((prediction.evidence > 0) & (prediction.evidence < 1)).all()
+
+
+def test_the_student_of_three_classes_has_a_logit_for_each_positive_one():
+    model, features = _model(classes=3), _features()
+    prediction = _predict(model, features, student_pooling="max")
+    model.eval()
+    with torch.no_grad():
+        logits = model(torch.from_numpy(features), torch.tensor([0, 20])).instance_logits.double()
+    assert prediction.student.tiles == pytest.approx(logits.sigmoid().numpy(), abs=1e-6)
+    zero = torch.zeros(1, dtype=torch.float64)
+    by_max = torch.cat([zero, logits.amax(0)]).softmax(0)
+    by_topk = torch.cat([zero, logits.sort(0).values[-3:].mean(0)]).softmax(0)  # each class its own tiles
+    assert prediction.student.by_max == pytest.approx(by_max.numpy(), abs=1e-6)
+    assert prediction.student.by_topk == pytest.approx(by_topk.numpy(), abs=1e-6)
+    assert prediction.student_probability == pytest.approx(1 - by_max[0].item(), abs=1e-6)
+    assert prediction.evidence.shape == (20, 2)
+    assert slide_scores(prediction) == {
+        "teacher": pytest.approx(1 - prediction.teacher_probability[0]),
+        "student": prediction.student_probability,
+        "student_max": prediction.student_probability,
+        "student_topk": pytest.approx(1 - by_topk[0].item(), abs=1e-6),
+    }
+
+
+def test_branches_of_a_teacher_are_attention_of_each_class():
+    torch.manual_seed(0)
+    model = create_model(
+        "clam_mb",
+        feature_dim=6,
+        classes=3,
+        hidden_dim=16,
+        attention_dim=8,
+        dropout=0.0,
+        student_hidden_dim=0,
+        with_student=False,
+    )
+    prediction = _predict(model, _features())
+    assert prediction.branch_attention.sum(axis=0) == pytest.approx(np.ones(3), abs=1e-12)
+    predicted = int(prediction.teacher_probability.argmax())
+    assert prediction.attention == pytest.approx(prediction.branch_attention[:, predicted], abs=1e-12)
+    assert _predict(_model(), _features()).branch_attention is None
+
+
+def test_pixels_are_read_as_they_are():
+    torch.manual_seed(0)
+    model = create_model(
+        "gated_abmil",
+        feature_dim=3 * 32 * 32,
+        classes=2,
+        hidden_dim=8,
+        attention_dim=4,
+        dropout=0.0,
+        student_hidden_dim=0,
+        with_student=True,
+        projector="cnn_small",
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 3 * 32 * 32), dtype=np.uint8)
+    prediction = _predict(model, pixels)
+    model.eval()
+    with torch.no_grad():
+        output = model(torch.from_numpy(pixels), torch.tensor([0, 5]))
+    assert prediction.student.tiles == pytest.approx(output.instance_logits.sigmoid().numpy(), abs=1e-6)
+    assert prediction.attention_logits == pytest.approx(output.attention_logits.numpy(), abs=1e-6)
 
 
 def test_extreme_logits_stay_finite():
     model = _model()
     prediction = _predict(model, _features() * 1e6)
-    for array in (prediction.attention, prediction.evidence, prediction.student_tile_probability):
+    for array in (prediction.attention, prediction.evidence, *prediction.student):
         assert np.isfinite(array).all()
 
 

@@ -13,8 +13,9 @@ PAPER = {"threshold": 0.5, "drop_probability": 1.0, "max_drop_fraction": 1.0, "s
 
 
 def kept(logits, offsets, labels, **rule):
+    logits = torch.as_tensor(logits)
     keep = mine_hard_positives(
-        torch.as_tensor(logits),
+        logits if logits.ndim == 2 else logits[:, None],
         torch.tensor(offsets),
         torch.tensor(labels),
         generator=torch.Generator().manual_seed(0),
@@ -34,6 +35,13 @@ def test_symmetric_mining_treats_all_bags_alike():
     logits = [-1.0, 0.0, 1.0, 2.0, 3.0, -2.0]
     assert kept(logits, [0, 4, 6], [1, 0], symmetric=True) == [0, 1, 5]
     assert kept(logits, [0, 4, 6], [0, 1], symmetric=True) == [0, 1, 5]
+
+
+def test_with_several_classes_the_bags_own_is_asked_and_any_in_negative_bags():
+    logits = [[2.0, -1.0], [-1.0, 2.0], [3.0, 3.0], [-1.0, -2.0]] * 3
+    offsets, labels = [0, 4, 8, 12], [1, 2, 0]
+    assert kept(logits, offsets, labels) == [1, 3, 4, 7, 8, 9, 10, 11]
+    assert kept(logits, offsets, labels, symmetric=True) == [1, 3, 4, 7, 11]
 
 
 def test_where_all_would_be_hidden_the_most_positive_stays():

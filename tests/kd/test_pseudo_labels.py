@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from wsi_kd.kd.pseudo_labels import AttentionRange, attention_range, pseudo_labels
+from wsi_kd.kd.pseudo_labels import AttentionRange, attention_range, log_odds, pseudo_labels
 
 MODES = ["minmax_global", "minmax_bag", "expmax", "attention_evidence", "evidence"]
 ATTENTION = torch.tensor([0.0, 1.0, 2.0, 1.0, 4.0, -3.0])
@@ -16,15 +16,17 @@ LABELS = torch.tensor([1, 1, 0])
 
 
 def labels_of(mode, *, attention=ATTENTION, evidence=EVIDENCE, floor=0.0, global_range=None):
-    return pseudo_labels(
+    labels = pseudo_labels(
         mode,
         attention_logits=attention,
-        evidence_logits=evidence,
+        evidence=torch.stack([-evidence / 2, evidence / 2], dim=1),
         offsets=OFFSETS,
         bag_labels=LABELS,
         floor=floor,
         global_range=global_range,
     )
+    assert labels.shape == (6, 1)
+    return labels[:, 0]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +88,44 @@ def test_labels_carry_no_gradient():
     assert not labels_of("expmax", attention=attention).requires_grad
 
 
+def three_classes(mode, *, attention=ATTENTION, labels=(2, 1, 0)):
+    """Evidence that gives the bags' own classes the log odds of `EVIDENCE`, the others sharing one half."""
+    of_bag = torch.tensor(labels).repeat_interleave(OFFSETS.diff())
+    evidence = torch.full((6, 3), -math.log(2.0)).scatter(1, of_bag[:, None], EVIDENCE[:, None])
+    return pseudo_labels(
+        mode,
+        attention_logits=attention,
+        evidence=evidence,
+        offsets=OFFSETS,
+        bag_labels=torch.tensor(labels),
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_with_three_classes_the_label_stands_in_the_bags_own_column(mode):
+    found, two = three_classes(mode), labels_of(mode)
+    torch.testing.assert_close(found[:3, 1], two[:3])
+    torch.testing.assert_close(found[3:5, 0], two[3:5])
+    assert (found[:3, 0] == 0).all()
+    assert (found[3:5, 1] == 0).all()
+    assert (found[5] == 0).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_of_one_attention_branch_a_class_the_bags_own_is_read(mode):
+    branches = torch.stack([torch.full((6,), 7.0), -ATTENTION, 2.0 * ATTENTION], dim=1)
+    found = three_classes(mode, attention=branches)
+    assert torch.equal(found[:3], three_classes(mode, attention=2.0 * ATTENTION)[:3])
+    assert torch.equal(found[3:], three_classes(mode, attention=-ATTENTION)[3:])
+
+
+def test_log_odds_are_those_of_the_softmax():
+    evidence = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    classes = torch.tensor([0, 1, 2, 3, 1])
+    own = evidence.softmax(dim=1)[torch.arange(5), classes]
+    torch.testing.assert_close(log_odds(evidence, classes), own.logit())
+
+
 @pytest.mark.shared_data
 def test_equals_the_released_global_normalization(shared_reference):
     with np.load(shared_reference / "weno_attention_single_steps.npz", allow_pickle=False) as numbers:
@@ -102,9 +142,9 @@ def test_equals_the_released_global_normalization(shared_reference):
         labels = pseudo_labels(
             "minmax_global",
             attention_logits=attention,
-            evidence_logits=torch.zeros_like(attention),
+            evidence=torch.zeros(len(attention), 2, dtype=attention.dtype),
             offsets=offsets,
             bag_labels=bag_labels,
             global_range=given,
         )
-        torch.testing.assert_close(labels, expected[name], rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(labels[:, 0], expected[name], rtol=1e-9, atol=1e-12)

@@ -5,15 +5,17 @@ from itertools import pairwise
 import pytest
 import torch
 
+from wsi_kd.mil.outputs import label_scores
 from wsi_kd.mil.pooling import segment_softmax
-from wsi_kd.mil.registry import TEACHERS, WITHOUT_ATTENTION_DIM
+from wsi_kd.mil.registry import SCORES_ALONE, TEACHERS, WITHOUT_ATTENTION, WITHOUT_ATTENTION_DIM
 
 HIDDEN_DIM, SIZES = 16, (1, 40, 7, 2, 300, 1)
 ORDERED = {"dtfd", "transmil"}
 """Teachers that read the order of the instances."""
-CONTEXTUAL = {"max_pooling", "dsmil", "dtfd", "transmil"}
+CONTEXTUAL = {"max_pooling", "top_k_pooling", "dsmil", "dtfd", "transmil"}
 WEIGHTED_MEAN = set(TEACHERS) - {"dsmil", "transmil"}
-"""Teachers whose bag logits are the attention-weighted mean of the evidence."""
+"""Teachers whose bag logits are the attention-weighted mean of the evidence, of each branch where there are
+several."""
 
 every_teacher = pytest.mark.parametrize("name", list(TEACHERS))
 
@@ -38,8 +40,13 @@ def random_keep(offsets, *, seed=2):
 
 def single_bags(teacher, instances, offsets):
     ends = [(int(start), int(end)) for start, end in pairwise(offsets)]
-    outputs = [teacher(instances[start:end], torch.tensor([0, end - start])) for start, end in ends]
+    outputs = [filled(teacher(instances[start:end], torch.tensor([0, end - start]))) for start, end in ends]
     return [torch.cat(parts) for parts in zip(*outputs, strict=True)]
+
+
+def filled(output):
+    """Return the parts that the teacher gives: not all have branches."""
+    return [part for part in output if part is not None]
 
 
 @every_teacher
@@ -50,7 +57,7 @@ def test_packed_bags_equal_a_loop_over_single_bags(name, dtype, tolerance, class
     instances, offsets = drawn_bags(dtype=dtype)
     packed = teacher(instances, offsets)
     assert packed.bag_logits.shape == (len(SIZES), classes)
-    for part, alone in zip(packed, single_bags(teacher, instances, offsets), strict=True):
+    for part, alone in zip(filled(packed), single_bags(teacher, instances, offsets), strict=True):
         torch.testing.assert_close(part, alone, atol=tolerance, rtol=tolerance)
 
 
@@ -77,7 +84,7 @@ def test_the_order_of_bags_changes_nothing(name):
     again = teacher(instances[rows], torch.tensor([0, *[SIZES[bag] for bag in order]]).cumsum(0))
     first = teacher(instances, offsets)
     expected = (first.bag_logits[order], first.attention_logits[rows], first.evidence[rows])
-    for part, wanted in zip(again, expected, strict=True):
+    for part, wanted in zip(again[:3], expected, strict=True):
         torch.testing.assert_close(part, wanted, atol=1e-12, rtol=1e-12)
 
 
@@ -111,7 +118,7 @@ def test_hidden_instances_count_as_not_there(name):
         segment_softmax(masked.attention_logits, offsets, keep)[keep],
         segment_softmax(removed.attention_logits, kept_offsets),
     )
-    assert all(part.isfinite().all() for part in masked)
+    assert all(part.isfinite().all() for part in filled(masked))
     assert len(masked.attention_logits) == len(masked.evidence) == len(instances)
     assert not torch.allclose(masked.bag_logits[4], whole.bag_logits[4], atol=1e-6, rtol=0)
     everything = teacher(instances, offsets, torch.ones_like(keep))
@@ -135,20 +142,36 @@ def test_an_instance_alone_tells_whether_the_teacher_is_contextual(name):
     whole = teacher(instances, offsets)
     apart = teacher(instances, torch.arange(len(instances) + 1))
     same = all(
-        torch.allclose(part, alone, atol=1e-12) for part, alone in zip(whole[1:], apart[1:], strict=True)
+        torch.allclose(part, alone, atol=1e-12)
+        for part, alone in zip(filled(whole)[1:], filled(apart)[1:], strict=True)
     )
     assert TEACHERS[name].contextual is (not same)
     assert TEACHERS[name].contextual is (name in CONTEXTUAL)
 
 
 @every_teacher
+@pytest.mark.parametrize("classes", [2, 3])
+def test_what_labels_read_of_an_instance_alone_is_the_same_where_it_is_said_to(name, classes):
+    teacher = teacher_of(name, classes=classes)
+    instances, offsets = drawn_bags()
+    scores = label_scores(teacher, teacher(instances, offsets))
+    apart = label_scores(teacher, teacher(instances, torch.arange(len(instances) + 1)))
+    varied = scores.std(dim=0).min().item() > 0
+    same = torch.allclose(scores, apart, atol=1e-12)
+    assert (same and varied) == (name in SCORES_ALONE)
+    assert varied == (name not in WITHOUT_ATTENTION)
+
+
+@every_teacher
 def test_bag_logits_are_the_weighted_mean_of_evidence_where_it_is_said(name):
     instances, offsets = drawn_bags()
     output = teacher_of(name, classes=3)(instances, offsets)
-    attention = segment_softmax(output.attention_logits, offsets)
-    mean = torch.stack(
-        [attention[start:end] @ output.evidence[start:end] for start, end in pairwise(offsets)]
-    )
+    branches = output.branch_logits
+    if branches is None:
+        branches = output.attention_logits[:, None].expand_as(output.evidence)
+    weighted = [segment_softmax(branch, offsets) for branch in branches.unbind(dim=1)]
+    shares = torch.stack(weighted, dim=1) * output.evidence
+    mean = torch.stack([shares[start:end].sum(dim=0) for start, end in pairwise(offsets)])
     same = torch.allclose(mean, output.bag_logits, atol=1e-12, rtol=1e-12)
     assert same == (name in WEIGHTED_MEAN)
 
@@ -179,7 +202,7 @@ def test_products_in_bfloat16_keep_scores_in_float32(name):
     exact = teacher(instances, offsets)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = teacher(instances.bfloat16(), offsets)
-    assert {part.dtype for part in rounded} == {torch.float32}
+    assert {part.dtype for part in filled(rounded)} == {torch.float32}
     large = torch.tensor(SIZES) > 1
     torch.testing.assert_close(rounded.bag_logits[large], exact.bag_logits[large], atol=0.03, rtol=0.03)
 
@@ -189,8 +212,8 @@ def test_equal_instances_give_an_even_and_finite_attention(name):
     teacher = teacher_of(name)
     instances = torch.ones(9, HIDDEN_DIM, dtype=torch.float64)
     output = teacher(instances, torch.tensor([0, 9]))
-    assert all(part.isfinite().all() for part in output)
-    if name not in ORDERED | {"max_pooling"}:
+    assert all(part.isfinite().all() for part in filled(output))
+    if name not in ORDERED | {"max_pooling", "top_k_pooling"}:
         attention = segment_softmax(output.attention_logits, torch.tensor([0, 9]))
         torch.testing.assert_close(attention, torch.full((9,), 1 / 9, dtype=torch.float64))
 
@@ -199,7 +222,7 @@ def test_equal_instances_give_an_even_and_finite_attention(name):
 def test_enormous_instances_stay_finite(name):
     instances, offsets = drawn_bags(dtype=torch.float32)
     output = teacher_of(name, dtype=torch.float32)(instances * 1e4, offsets)
-    assert all(part.isfinite().all() for part in output)
+    assert all(part.isfinite().all() for part in filled(output))
 
 
 @every_teacher
@@ -207,4 +230,5 @@ def test_the_same_bag_gives_the_same_bits_in_eval_mode(name):
     teacher = teacher_of(name, dtype=torch.float32)
     instances, offsets = drawn_bags(dtype=torch.float32)
     first, again = teacher(instances, offsets), teacher(instances, offsets)
-    assert all(torch.equal(part, repeated) for part, repeated in zip(first, again, strict=True))
+    pairs = zip(filled(first), filled(again), strict=True)
+    assert all(torch.equal(part, repeated) for part, repeated in pairs)

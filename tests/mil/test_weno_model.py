@@ -65,13 +65,22 @@ def test_a_teacher_alone_has_no_instance_logits_and_takes_more_classes():
     torch.testing.assert_close(output.bag_logits.softmax(1).sum(1), torch.ones(2))
 
 
+def test_the_student_has_a_column_for_every_positive_class():
+    features, offsets = torch.randn(6, 10), torch.tensor([0, 2, 6])
+    for teacher, classes in (("gated_abmil", 2), ("gated_abmil", 4), ("clam_mb", 3)):
+        output = model_of(teacher=teacher, classes=classes)(features, offsets)
+        assert output.instance_logits.shape == (6, classes - 1)
+        assert (output.branch_logits is None) == (teacher != "clam_mb")
+    assert output.branch_logits.shape == (6, 3)
+
+
 def test_autocast_keeps_scores_in_float32():
     model = model_of().eval()
     features, offsets = torch.randn(50, 10), torch.tensor([0, 20, 50])
     exact = model(features, offsets)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = model(features, offsets)
-    assert {part.dtype for part in rounded} == {torch.float32}
+    assert {part.dtype for part in rounded[:4]} == {torch.float32}
     torch.testing.assert_close(rounded.bag_logits, exact.bag_logits, atol=0.02, rtol=0.02)
 
 

@@ -8,6 +8,7 @@ from report_runs import RunMaker
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.report.build import build_page
 from wsi_kd.report.cohort import cohort_section, status_section
+from wsi_kd.report.comparisons import comparison_section
 from wsi_kd.report.gallery import choose_slides, gallery_section, slide_card
 from wsi_kd.report.numbers import TO
 from wsi_kd.report.page import Note, Table
@@ -42,6 +43,7 @@ def test_the_headline_repeats_the_pooled_estimates(clean_record):
         "ABMIL teacher",
         "WENO teacher",
         "WENO student",
+        "WENO student by maximum",
     ]
     student = metrics["recipes"]["weno"]["scores"]["student"]
     shown, pooled = row_of(table, "WENO student"), student["pooled"]["roc_auc"]
@@ -84,7 +86,7 @@ def test_undefined_metrics_are_shown_with_their_reason(clean_record):
 
 
 def test_confusion_matrices_hold_every_slide(clean_record):
-    matrices = tables(confusion_section(clean_record.metrics))
+    matrices = tables(confusion_section(clean_record.metrics))[:-1]
     assert [table.caption for table in matrices][-1] == "WENO student"
     counts = clean_record.metrics["recipes"]["weno"]["scores"]["student"]["per_seed"][0]["confusion"]
     (positive, negative) = matrices[-1].rows
@@ -120,10 +122,34 @@ def test_tile_scores_name_their_convention_and_absence_is_told(clean_record):
     shown = row_of(table, "ABMIL attention")
     assert shown["Tile score"].note == attention["convention"]
     assert shown["AUC: within slide"].number == attention["pooled"]["roc_auc_within_slide"]["estimate"]
+    chance = row_of(table, "Chance")
+    assert chance["AUC: all tiles"].text == "0.500"
+    assert chance["AP: positive slides"].number == attention["chance"]["average_precision_positive_slides"]
+    assert "WENO attention x evidence" in [row[0].text for row in table.rows]
     metrics = copy.deepcopy(clean_record.metrics)
     for recipe in metrics["recipes"].values():
         recipe["instances"] = {}
     assert "No test tile has a label" in notes(instance_section(metrics))
+
+
+def test_differences_from_the_baseline_repeat_the_metrics(clean_record):
+    metrics = clean_record.metrics
+    slides, tiles = tables(comparison_section(metrics))
+    record = next(one for one in metrics["comparisons"]["slides"] if one["score"] == "student")
+    shown, found = row_of(slides, "WENO student"), record["metrics"]["roc_auc"]
+    assert shown["Against"].text == "ABMIL teacher"
+    assert shown["AUC"].text == f"{found['estimate']:+.3f}"
+    assert shown["AUC"].note == f"{found['low']:+.3f}{TO}{found['high']:+.3f}"
+    assert slides.rows[1][3].number == found["p_value"]
+    assert [row[0].text for row in slides.rows] == ["WENO teacher", "WENO student", "WENO student by maximum"]
+    pairs = [(row[0].text, row[1].text) for row in tiles.rows]
+    assert pairs[-2:] == [("WENO student", "ABMIL evidence"), ("WENO student", "WENO evidence")]
+
+
+def test_without_the_baseline_recipe_nothing_is_compared_and_it_is_said():
+    section = comparison_section(RunMaker(recipes=("weno",)).record().metrics)
+    assert "the recipe abmil (evaluate.baseline) is not among those evaluated" in notes(section)
+    assert [table.caption for table in tables(section)] == []
 
 
 def test_every_slide_has_its_status_and_every_failure_its_reason(clean_record):
@@ -163,7 +189,8 @@ def test_curves_need_both_classes(clean_record):
 
 
 def test_a_run_without_models_still_makes_a_page(clean_record):
-    metrics = {**clean_record.metrics, "recipes": {}, "baselines": {}}
+    nothing = {"baseline": "abmil", "reason": "no recipe", "slides": [], "tiles": []}
+    metrics = {**clean_record.metrics, "recipes": {}, "baselines": {}, "comparisons": nothing}
     record = clean_record._replace(metrics=metrics, models=(), cards=())
     html = render_page(build_page(record))
     assert "Nothing was predicted" in html

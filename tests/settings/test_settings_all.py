@@ -51,17 +51,34 @@ def test_wrong_values_name_the_key_and_what_came(section, key, value):
     ("weno", "line"),
     [
         ({}, "makes minmax_global labels only; set pseudo_label to that"),
-        (
-            {"pseudo_label": "minmax_global", "label_floor": 0.1},
-            "knows no label_floor and no teacher_average",
-        ),
-        ({"pseudo_label": "minmax_global", "teacher_average": 0.9}, "knows no label_floor and no teacher"),
+        ({"pseudo_label": "minmax_global", "label_floor": 0.1}, "knows no label_floor, teacher_average or"),
+        ({"pseudo_label": "minmax_global", "teacher_average": 0.9}, "knows no label_floor, teacher_average"),
+        ({"pseudo_label": "minmax_global", "bag_label_share": 0.5}, "teacher_average or bag_label_share"),
     ],
 )
 def test_the_released_schedule_takes_no_changes_of_ours(weno, line):
     with pytest.raises(BadInput, match=line):
         parse_settings({"train": {"weno": {"schedule": "released", **weno}}}, where="x")
     parse_settings({"train": {"weno": {"schedule": "released", "pseudo_label": "minmax_global"}}}, where="x")
+
+
+@pytest.mark.parametrize(
+    ("train", "line"),
+    [
+        (
+            {"teacher": "mean_pooling", "weno": {"pseudo_label": "expmax"}},
+            r"pseudo_label expmax is made of attention, teacher mean_pooling has none; set weno.pseudo",
+        ),
+        (
+            {"teacher": "dtfd", "weno": {"schedule": "released", "pseudo_label": "minmax_global"}},
+            r"schedule released scores instances out of their bags, teacher dtfd cannot; set teacher to one",
+        ),
+    ],
+)
+def test_labels_that_the_teacher_cannot_make_are_refused_where_a_recipe_makes_them(train, line):
+    with pytest.raises(BadInput, match=line):
+        parse_settings({"train": train}, where="x")
+    assert parse_settings({"train": {**train, "recipes": ["abmil"]}}, where="x").train.teacher
 
 
 def test_all_faults_are_told_at_once():

@@ -30,7 +30,8 @@ def test_every_default_is_written_out_and_described():
         "  # Resolution of a tile in um/px; exact: the nearest finer level is read and resized.\n"
         in default_yaml()
     )
-    assert "  # How features are stored. One of: float16, float32.\n  dtype: float16\n" in default_yaml()
+    stored = "  # How features are stored; pixels are stored as uint8. One of: float16, float32.\n"
+    assert stored + "  dtype: float16\n" in default_yaml()
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)

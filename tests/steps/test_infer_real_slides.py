@@ -97,7 +97,7 @@ def test_two_files_of_one_scan_agree(shared_data, model_dir, tmp_path):
     assert first.tissue_mm2 == pytest.approx(second.tissue_mm2, rel=0.05)
     tables = [read_tiles_csv(tmp_path / status.slide_id / "tiles.csv") for status in (first, second)]
     shared = [
-        {tuple(xy): value for xy, value in zip(t.coords.tolist(), t.student_probability, strict=True)}
+        {tuple(xy): value for xy, value in zip(t.coords.tolist(), t.student_score, strict=True)}
         for t in tables
     ]
     both = shared[0].keys() & shared[1].keys()

@@ -138,9 +138,12 @@ def test_slide_score_follows_from_the_tiles_csv(workflow, tmp_path):
     row = workflow.manifest.rows[0]
     run_infer([workflow.row(row.slide_id)], model_dir=workflow.model_dir, out_dir=tmp_path, device="cpu")
     tiles = read_tiles_csv(tmp_path / "tiles.csv")
-    logits = np.sort(np.log(tiles.student_probability) - np.log1p(-tiles.student_probability))
+    logits = np.sort(np.log(tiles.student_score) - np.log1p(-tiles.student_score))
     top = 1 / (1 + np.exp(-logits[-5:].mean()))
-    assert _answer(tmp_path)["probabilities"]["student"]["tumor"] == pytest.approx(top, abs=TOLERANCE)
+    probabilities = _answer(tmp_path)["probabilities"]
+    assert probabilities["student"]["tumor"] == pytest.approx(top, abs=TOLERANCE)
+    assert probabilities["student_topk"] == probabilities["student"]
+    assert probabilities["student_max"]["tumor"] == pytest.approx(tiles.student_score.max(), abs=TOLERANCE)
     assert tiles.attention.sum() == pytest.approx(1.0, abs=1e-9)
 
 

@@ -13,7 +13,7 @@ from wsi_kd.bags.splits import Fold
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import read_json
 from wsi_kd.evaluation.summary import summary_lines
-from wsi_kd.features.store import write_features
+from wsi_kd.features.store import read_features, write_features
 from wsi_kd.inference.predict import predict_bag
 from wsi_kd.inference.tables import read_predictions, read_tiles_csv
 from wsi_kd.settings.all import Settings
@@ -37,13 +37,15 @@ def test_tables_hold_what_predict_bag_says(run):
         direct = predict_bag(loaded.model, slide.features, student_pooling="topk", top_k=3, device="cpu")
         assert row.class_probabilities == pytest.approx(tuple(direct.teacher_probability), abs=1e-12)
         assert row.student_probability == pytest.approx(direct.student_probability, abs=1e-12)
+        assert row.student_max_probability == pytest.approx(direct.student.by_max[1], abs=1e-12)
+        assert row.student_topk_probability == row.student_probability
         assert row.teacher_call == CLASSES[int(row.teacher_probability >= 0.45)]
         assert row.student_call == CLASSES[int(row.student_probability >= 0.5)]
         if row.part == "test":
             tiles = read_tiles_csv(out_dir / "tiles" / f"{row.slide_id}.csv")
             assert np.array_equal(tiles.coords, slide.coords)
             assert np.allclose(tiles.attention, direct.attention, atol=1e-12)
-            assert np.allclose(tiles.student_probability, direct.student_tile_probability, atol=1e-12)
+            assert np.allclose(tiles.student_probability, direct.student.tiles, atol=1e-12)
     assert {path.stem for path in (out_dir / "tiles").glob("*.csv")} == set(run.folds[0].test)
 
 
@@ -64,7 +66,7 @@ def test_the_last_epochs_model_is_scored_beside_the_selected_one(run):
     )
     assert last["per_fold"][0]["roc_auc"]["value"] == pytest.approx(roc_auc_score(truth, scores))
     assert last["pooled"]["roc_auc"] != selected["pooled"]["roc_auc"]
-    assert set(recipe["last"]["instances"]) == {"attention", "evidence", "student"}
+    assert set(recipe["last"]["instances"]) == {"attention", "attention_evidence", "evidence", "student"}
 
 
 def test_predict_refuses_a_model_of_another_fold(run):
@@ -99,9 +101,19 @@ def test_metrics_cover_every_recipe_score_and_slide(run):
     assert read_json(run.root / "evaluation/metrics.json", remake="") == json.loads(json.dumps(metrics))
     assert list(metrics["recipes"]) == ["abmil", "weno"]
     assert set(metrics["recipes"]["abmil"]["scores"]) == {"teacher"}
-    assert set(metrics["recipes"]["weno"]["scores"]) == {"teacher", "student"}
-    assert set(metrics["recipes"]["abmil"]["instances"]) == {"attention", "evidence"}
-    assert set(metrics["recipes"]["weno"]["instances"]) == {"attention", "evidence", "student"}
+    poolings = {"student_max", "student_topk"}
+    assert set(metrics["recipes"]["weno"]["scores"]) == {"teacher", "student", *poolings}
+    assert set(metrics["recipes"]["abmil"]["instances"]) == {
+        "attention",
+        "attention_evidence",
+        "evidence",
+    }
+    assert set(metrics["recipes"]["weno"]["instances"]) == {
+        "attention",
+        "attention_evidence",
+        "evidence",
+        "student",
+    }
     assert set(metrics["baselines"]) == {"bag_mean", "mean_color"}
     cohort = metrics["cohort"]
     assert (cohort["slides"], cohort["cases"]) == (24, 22)
@@ -112,7 +124,7 @@ def test_metrics_cover_every_recipe_score_and_slide(run):
     teacher = metrics["recipes"]["weno"]["scores"]["teacher"]
     assert [record["slides"] for record in teacher["per_fold"]] == [9, 6]
     assert teacher["per_seed"][0]["slides"] == 15
-    assert metrics["recipes"]["weno"]["models"][1]["thresholds"] == {"teacher": 0.45, "student": 0.5}
+    assert metrics["recipes"]["weno"]["models"][1]["thresholds"]["teacher"] == 0.45
     assert cohort["folds"][0] == {
         "fold": 0,
         "part": "train",
@@ -121,7 +133,7 @@ def test_metrics_cover_every_recipe_score_and_slide(run):
         "slides_per_class": {"normal": 4, "tumor": 4},
     }
     lines = summary_lines(metrics, report_path=run.root / "report.html")
-    assert len(lines) == 1 + 1 + 2 + 2 + 3 + 2 + 2
+    assert len(lines) == 1 + (1 + 3) + (3 + 4) + 2 + 2
 
 
 def test_pooled_auc_is_that_of_the_pooled_table(run):
@@ -201,3 +213,72 @@ def test_a_damaged_tile_table_is_refused_where_it_is_measured(run):
     path.write_text(path.read_text().replace("0.", "1.", 1))
     with pytest.raises(BadInput, match=r"last/tiles/.*sha256 differs.*wsi-kd predict"):
         run.evaluate(folders)
+
+
+def test_every_feature_file_is_read_once_for_both_models(run, monkeypatch):
+    read = []
+
+    def counting(path):
+        read.append(path.stem)
+        return read_features(path)
+
+    monkeypatch.setattr("wsi_kd.steps.predict.read_features", counting)
+    run.predict("weno", fold=0)
+    assert sorted(read) == sorted((*run.folds[0].val, *run.folds[0].test))
+
+
+def test_recipes_are_compared_on_the_table_of_predictions(run):
+    folders = [run.predict(recipe, fold=fold) for recipe in ("abmil", "weno") for fold in (0, 1)]
+    compared = run.evaluate(folders)["comparisons"]
+    assert (compared["baseline"], compared["reason"]) == ("abmil", "")
+    assert [one["score"] for one in compared["slides"]] == [
+        "teacher",
+        "student",
+        "student_max",
+        "student_topk",
+    ]
+    with (run.root / "evaluation/predictions.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    areas = [
+        roc_auc_score(
+            [row["label"] == "tumor" for row in rows if row["recipe"] == recipe],
+            [float(row[column]) for row in rows if row["recipe"] == recipe],
+        )
+        for recipe, column in (("weno", "student_max_probability"), ("abmil", "teacher_probability"))
+    ]
+    area = compared["slides"][2]["metrics"]["roc_auc"]
+    assert area["estimate"] == pytest.approx(areas[0] - areas[1], abs=1e-12)
+    assert area["low"] < area["estimate"] < area["high"]
+    assert 0 < area["p_value"] <= 1
+
+
+def test_three_classes_go_from_predict_to_metrics(tmp_path):
+    run = Run(tmp_path, classes=("normal", "low", "high"))
+    folders = [run.predict(recipe, fold=fold) for recipe in ("abmil", "weno") for fold in (0, 1)]
+    rows = [
+        row
+        for folder in folders[2:]
+        for row in read_predictions(folder / "predictions.csv").rows
+        if row.part == "test"
+    ]
+    metrics = run.evaluate(folders)
+    recipe = metrics["recipes"]["weno"]
+    labels = np.array([run.classes.index(row.label) for row in rows])
+    for score in ("student", "student_max", "student_topk"):
+        probabilities = np.array([getattr(row, f"{score}_class_probabilities") for row in rows])
+        expected = np.mean([roc_auc_score(labels == c, probabilities[:, c]) for c in range(3)])
+        assert recipe["scores"][score]["pooled"]["roc_auc"]["estimate"] == pytest.approx(expected), score
+        assert probabilities.sum(axis=1) == pytest.approx(np.ones(len(rows)))
+    tiles = [
+        read_tiles_csv(run.root / f"predictions/weno/seed0/fold{fold}/tiles/{row.slide_id}.csv")
+        for fold in (0, 1)
+        for row in rows
+        if row.slide_id in run.folds[fold].test
+    ]
+    largest = np.concatenate([table.student_probability.max(axis=1) for table in tiles])
+    truth = np.concatenate([table.tile_labels == 1 for table in tiles])
+    found = recipe["instances"]["student"]["pooled"]["roc_auc"]["estimate"]
+    assert found == pytest.approx(roc_auc_score(truth, largest))
+    compared = metrics["comparisons"]["slides"][0]["metrics"]["roc_auc"]
+    assert compared["test"] == "bootstrap"
+    assert compared["p_value"] is not None

@@ -63,16 +63,18 @@ def write_scores(folder, model):
         folder / "predictions.csv", [validation, *model.test], classes=MAKER.classes, header=header
     )
     for row in model.test:
-        student = None if row.student_probability is None else np.array([0.1, 0.5, 0.9])
+        student = None if row.student_probability is None else np.array([[0.1], [0.5], [0.9]])
         tiles = TileTable(
             COORDS,
             256.0,
             np.array([0.2, 0.3, 0.5]),
-            np.array([0.3, 0.4, 0.5]),
+            None,
+            np.array([[0.3], [0.4], [0.5]]),
             student,
             np.array([0, 0, 1], np.int8),
         )
-        write_tiles_csv(folder / "tiles" / f"{row.slide_id}.csv", tiles, header=stamp("tile_scores", {}))
+        path = folder / "tiles" / f"{row.slide_id}.csv"
+        write_tiles_csv(path, tiles, classes=MAKER.classes, header=stamp("tile_scores", {}))
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,9 @@ from wsi_kd.core.provenance import stamp
 from wsi_kd.evaluation.classification import choose_threshold
 from wsi_kd.features.store import FeatureFile, write_features
 from wsi_kd.inference.predict import predict_bag
-from wsi_kd.mil.registry import TEACHERS
 from wsi_kd.settings.all import parse_settings
 from wsi_kd.steps import train as train_step
-from wsi_kd.steps.train import SCORES_ALONE, run_train
+from wsi_kd.steps.train import run_train
 from wsi_kd.training.checkpoint import load_model
 
 HEADER = {
@@ -129,7 +128,7 @@ def test_checkpoints_carry_what_rebuilds_them(cohort, recipe):
 
 def test_thresholds_are_chosen_on_the_validation_slides_with_the_one_scoring_function(cohort):
     loaded = load_model(cohort.train())
-    scores = {"teacher": [], "student": []}
+    scores = {"teacher": [], "student": [], "student_max": [], "student_topk": []}
     labels = []
     for index in range(12, 18):
         rng = np.random.default_rng(index)
@@ -141,6 +140,8 @@ def test_thresholds_are_chosen_on_the_validation_slides_with_the_one_scoring_fun
         )
         scores["teacher"].append(said.teacher_probability[1])
         scores["student"].append(said.student_probability)
+        scores["student_max"].append(said.student.by_max[1])
+        scores["student_topk"].append(said.student.by_topk[1])
         labels.append(index % 2)
     for role, values in scores.items():
         expected = choose_threshold(np.array(labels), np.array(values), rule="youden", min_sensitivity=0.95)
@@ -167,13 +168,19 @@ def test_a_killed_step_goes_on_and_ends_with_the_same_bytes(cohort, tmp_path, mo
         assert (again / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_three_classes_train_with_abmil_and_are_refused_by_weno(tmp_path):
+@pytest.mark.parametrize(("recipe", "student"), [("abmil", None), ("weno", (2, 2))])
+def test_three_classes_train(tmp_path, recipe, student):
     cohort = Cohort(tmp_path, labels=("normal", "grade 1", "grade 2"))
-    loaded = load_model(cohort.train("abmil"))
+    loaded = load_model(cohort.train(recipe))
     output = loaded.model(torch.zeros(2, 8), torch.tensor([0, 2]))
     assert output.bag_logits.shape == (1, 3)
-    with pytest.raises(BadInput, match=r"needs two classes, found 3 \(normal, grade 1, grade 2\); set train"):
-        cohort.train("weno")
+    assert (None if output.instance_logits is None else output.instance_logits.shape) == student
+
+
+def test_the_released_schedule_refuses_three_classes(tmp_path):
+    cohort = Cohort(tmp_path, labels=("normal", "grade 1", "grade 2"))
+    with pytest.raises(BadInput, match=r"knows two classes, found 3; set train.weno.schedule to joint"):
+        cohort.train("weno", weno={"schedule": "released", "pseudo_label": "minmax_global"})
 
 
 def test_the_released_schedule_trains_and_refuses_teachers_that_need_the_whole_bag(cohort):
@@ -181,13 +188,12 @@ def test_the_released_schedule_trains_and_refuses_teachers_that_need_the_whole_b
     assert load_model(cohort.train("weno", weno=weno)).header["recipe"] == "weno"
     with pytest.raises(BadInput, match=r"scores instances out of their bags, teacher transmil cannot; set"):
         cohort.train("weno", teacher="transmil", weno=weno)
-    assert not any(TEACHERS[name].contextual for name in SCORES_ALONE)
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ({"recipe": "wemo"}, r"unknown recipe 'wemo'; known: abmil, weno \(did you mean 'weno'\?\)"),
+        ({"recipe": "wemo"}, r"unknown recipe 'wemo'; known: abmil, auto, ins, .* \(did you mean 'weno'\?\)"),
         ({"fold": 1}, r"splits.csv: no fold 1; it holds folds 0 to 0"),
         ({"teacher": "abmill"}, r"train.teacher: input should be 'abmil', 'gated_abmil', .* found 'abmill'"),
         ({"device": "cuda:99"}, r"device 'cuda:99': this machine has"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from wsi_kd.bags.datasets import BagSet
-from wsi_kd.training.plan import Architecture, Distillation, Mining, Optimization
+from wsi_kd.training.plan import Architecture, Distillation, Masking, Mining, Optimization, Prototyping
 
 DIM = 64
 
@@ -49,6 +49,8 @@ class Plans(NamedTuple):
     optimization: Optimization
     distillation: Distillation
     mining: Mining
+    masking: Masking
+    prototyping: Prototyping
 
 
 PLANS = Plans(
@@ -78,13 +80,28 @@ PLANS = Plans(
         top_k=5,
     ),
     Mining(
+        rule="threshold",
         start_epoch=1,
+        hidden_fraction=0.9,
+        pieces=10,
         threshold=0.9,
         drop_probability=0.5,
         max_drop_fraction=0.5,
         symmetric=True,
         guard=True,
         guard_drop=0.1,
+    ),
+    Masking(mask_ratio=0.05, average=0.9, consistency_weight=0.5, warm_up_epochs=1),
+    Prototyping(
+        pooling="topk",
+        prototype_decay=0.9,
+        label_decay=0.5,
+        positive_fraction=0.2,
+        temperature=0.1,
+        contrast_instances=32,
+        contrast_weight=0.5,
+        bag_weight=1.0,
+        warm_up_epochs=1,
     ),
 )
 

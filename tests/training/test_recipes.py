@@ -29,9 +29,12 @@ def teach(parts, plans, work_dir, *, classes=2, **changes):
     )
 
 
-def distill(parts, plans, work_dir, *, mining=None, optimization=None, architecture=None, **changes):
+def distill(
+    parts, plans, work_dir, *, classes=2, mining=None, optimization=None, architecture=None, **changes
+):
     return train_weno(
         *parts,
+        classes=classes,
         architecture=architecture or plans.architecture,
         optimization=optimization or plans.optimization,
         distillation=plans.distillation._replace(**changes),
@@ -48,7 +51,7 @@ def instance_aucs(model, bags):
     evidence = output.evidence[:, 1] - output.evidence[:, 0]
     found = {"attention": rank_auc(output.attention_logits, truth), "evidence": rank_auc(evidence, truth)}
     if output.instance_logits is not None:
-        found["student"] = rank_auc(output.instance_logits, truth)
+        found["student"] = rank_auc(output.instance_logits[:, 0], truth)
     found["bag"] = auc(output.bag_logits[:, 1] - output.bag_logits[:, 0], torch.from_numpy(bags.labels == 1))
     return found
 
@@ -145,7 +148,10 @@ def test_bags_that_cannot_be_trained_on_are_named(plans, small_parts, work_dir, 
 
 
 PAPER_RULE = Mining(
+    rule="threshold",
     start_epoch=4,
+    hidden_fraction=0.9,
+    pieces=10,
     threshold=0.5,
     drop_probability=1.0,
     max_drop_fraction=1.0,

@@ -7,6 +7,9 @@ import torch
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.training.recipes.abmil import train_abmil
+from wsi_kd.training.recipes.ins import train_ins
+from wsi_kd.training.recipes.instance import train_instance
+from wsi_kd.training.recipes.mhim import train_mhim
 from wsi_kd.training.recipes.weno import train_weno
 from wsi_kd.training.state import STATE_NAME, remove_state
 
@@ -25,7 +28,7 @@ def kill_after(epoch):
 
 def weno(plans, **changes):
     changed = plans.distillation._replace(**changes)
-    return functools.partial(train_weno, distillation=changed, mining=plans.mining)
+    return functools.partial(train_weno, classes=2, distillation=changed, mining=plans.mining)
 
 
 RECIPES = {
@@ -35,6 +38,9 @@ RECIPES = {
     "joint average": lambda plans: weno(plans, teacher_average=0.9),
     "released": lambda plans: weno(plans, schedule="released", pseudo_label="minmax_global"),
     "alternate": lambda plans: weno(plans, schedule="alternate", pseudo_label="expmax"),
+    "instance": lambda plans: functools.partial(train_instance, classes=2, pooling="topk"),
+    "ins": lambda plans: functools.partial(train_ins, classes=2, prototyping=plans.prototyping),
+    "mhim": lambda plans: functools.partial(train_mhim, classes=2, masking=plans.masking),
 }
 
 

@@ -33,7 +33,7 @@ def test_ranking_loss_by_hand_and_blind_to_a_shift():
 
 def test_validation_of_two_bags():
     scores = score_validation(
-        torch.tensor([[0.0, 0.0], [0.0, math.log(3.0)]]), torch.tensor([2.0, 1.0]), torch.tensor([0, 1])
+        torch.tensor([[0.0, 0.0], [0.0, math.log(3.0)]]), torch.tensor([[2.0], [1.0]]), torch.tensor([0, 1])
     )
     assert scores.teacher_loss == pytest.approx((math.log(2.0) + math.log(4 / 3)) / 2, rel=1e-6)
     assert (scores.teacher_auc, scores.student_auc) == (1.0, 0.0)
@@ -41,10 +41,20 @@ def test_validation_of_two_bags():
     assert (alone.student_loss, alone.student_auc) == (None, None)
 
 
+def test_the_student_is_scored_by_each_positive_class_against_the_rest():
+    students = torch.tensor([[0.0, 0.0], [math.log(3.0), 0.0], [0.0, -math.log(3.0)]])
+    scores = score_validation(torch.zeros(3, 3), students, torch.tensor([0, 1, 2]))
+    # class 1 is above both others; class 2 below both: log(1 + 1/3) and log(1 + 3) a pair
+    assert scores.student_auc == 0.5
+    assert scores.student_loss == pytest.approx((math.log(4 / 3) + math.log(4.0)) / 2, rel=1e-6)
+
+
 def test_student_pooling():
-    logits, offsets = torch.tensor([1.0, 5.0, 3.0, 2.0]), torch.tensor([0, 3, 4])
-    assert pool_student(logits, offsets, student_pooling="max", top_k=2).tolist() == [5.0, 2.0]
-    assert pool_student(logits, offsets, student_pooling="topk", top_k=2).tolist() == [4.0, 2.0]
+    logits, offsets = torch.tensor([[1.0, 9.0], [5.0, 0.0], [3.0, 1.0], [2.0, -1.0]]), torch.tensor([0, 3, 4])
+    largest = pool_student(logits, offsets, student_pooling="max", top_k=2)
+    assert largest.tolist() == [[5.0, 9.0], [2.0, -1.0]]
+    mean = pool_student(logits, offsets, student_pooling="topk", top_k=2)
+    assert mean.tolist() == [[4.0, 5.0], [2.0, -1.0]]
 
 
 @pytest.mark.parametrize("name", ["gpu", "cpu:0", "cuda:x", "cuda:99", ""])

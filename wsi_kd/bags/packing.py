@@ -1,40 +1,70 @@
 """Whole bags of different sizes in one step: laid end to end with offsets, never padded."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 
 from wsi_kd.bags.datasets import BagSet
+from wsi_kd.core.shapes import FeatureArray
+
+Instances: TypeAlias = Float[torch.Tensor, "instances features"] | UInt8[torch.Tensor, "instances features"]
+"""Features, or pixels as they are stored."""
 
 
 class PackedBags(NamedTuple):
     """Several bags on one device; bag i is `instances[offsets[i]:offsets[i + 1]]`."""
 
-    instances: Float[torch.Tensor, "instances features"]
+    instances: Instances
     offsets: Int64[torch.Tensor, "bags+1"]
     labels: Int64[torch.Tensor, "bags"]
 
 
 def pack(
-    bags: BagSet, bag_indices: Sequence[int], *, device: torch.device | str, dtype: torch.dtype
+    bags: BagSet,
+    bag_indices: Sequence[int],
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    resident: Instances | None = None,
 ) -> PackedBags:
     """Copy the bags at `bag_indices`, in that order, to `device`.
 
-    Features travel as stored (float16 is half the bytes) and become `dtype` there. The result shares no
-    memory with `bags`.
+    Features travel as stored (float16 is half the bytes) and become `dtype` there; pixels stay uint8, a
+    quarter of their bytes, until a projector reads them. Where `resident` holds all features of `bags` on
+    the device already, they are taken from it. The result shares no memory with `bags`.
     """
     indices = np.asarray(bag_indices, dtype=np.int64)
-    starts, stops = bags.offsets[indices], bags.offsets[indices + 1]
-    instances = np.concatenate([bags.features[start:stop] for start, stop in zip(starts, stops, strict=True)])
-    offsets = np.concatenate([[0], np.cumsum(stops - starts)])
+    spans = [slice(bags.offsets[index], bags.offsets[index + 1]) for index in indices]
+    if resident is None:
+        stored = np.concatenate([bags.features[span] for span in spans])
+        instances = on_device(stored, device=device, dtype=dtype)
+    else:
+        instances = _in_dtype(torch.cat([resident[span] for span in spans]), dtype)
+    offsets = np.concatenate([[0], np.cumsum([span.stop - span.start for span in spans])]).astype(np.int64)
     return PackedBags(
-        instances=torch.from_numpy(instances).to(device).to(dtype),
-        offsets=torch.from_numpy(offsets).to(device),
-        labels=torch.from_numpy(bags.labels[indices]).to(device),
+        instances=instances,
+        offsets=moved(torch.from_numpy(offsets), device),
+        labels=moved(torch.from_numpy(bags.labels[indices]), device),
     )
+
+
+def on_device(features: FeatureArray, *, device: torch.device | str, dtype: torch.dtype) -> Instances:
+    """Bring features to `device` as they are stored, and there to `dtype`; pixels stay uint8."""
+    return _in_dtype(moved(torch.from_numpy(features), device), dtype)
+
+
+def moved(values: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """Bring a tensor from the CPU to `device`; the host does not wait for it."""
+    # a copy from pageable memory would wait until the GPU has done all it was given before
+    on_gpu = torch.device(device).type == "cuda"
+    return values.pin_memory().to(device, non_blocking=True) if on_gpu else values.to(device)
+
+
+def _in_dtype(features: Instances, dtype: torch.dtype) -> Instances:
+    return features if features.dtype == torch.uint8 else features.to(dtype)
 
 
 def plan_batches(

@@ -10,19 +10,22 @@ from wsi_kd.cli.layout import Layout
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import sidecar
 from wsi_kd.settings.all import Settings
+from wsi_kd.settings.models import DISTILLING, INS_CLASSES, RELEASED_CLASSES
 
 Chunks = Sequence[Sequence[SlideRow]]
 
 
 def check_ahead(settings: Settings, manifest: Manifest, *, chunks: Chunks, layout: Layout) -> None:
-    """Check the output folder, the encoder, and every drawing of the chunks that are still to be tiled.
+    """Check the output folder, encoder and projector, and every drawing of the chunks still to be tiled.
 
     Raises:
         BadInput: one line; faults of drawings are listed together.
     """
     _refuse_braces(settings, manifest)
+    _check_classes(settings, manifest)
     _check_results_dir(layout.root)
     _check_encoder(settings, chunks=chunks, layout=layout)
+    _check_projector(settings)
     from wsi_kd.steps.drawings import drawing_faults
 
     waiting = [
@@ -44,6 +47,22 @@ def _refuse_braces(settings: Settings, manifest: Manifest) -> None:
     braced = [str(path) for path in paths if path is not None and set("{}") & set(str(path))]
     if braced:
         raise BadInput(f"braces in paths, which Snakemake reads as wildcards: {listed(braced)}; rename them")
+
+
+def _check_classes(settings: Settings, manifest: Manifest) -> None:
+    """Look for a schedule or recipe of two classes where there are more: training refuses it hours later."""
+    train = settings.train
+    if "ins" in train.recipes and len(manifest.classes) > INS_CLASSES:
+        raise BadInput(
+            f"recipe ins needs two classes, found {len(manifest.classes)} ({', '.join(manifest.classes)}); "
+            "take it out of train.recipes, or merge classes"
+        )
+    released = train.weno.schedule == "released" and DISTILLING & set(train.recipes)
+    if released and len(manifest.classes) > RELEASED_CLASSES:
+        raise BadInput(
+            f"train.weno.schedule released knows two classes, found {len(manifest.classes)} "
+            f"({', '.join(manifest.classes)}); set it to joint or alternate, or merge classes"
+        )
 
 
 def _check_results_dir(folder: Path) -> None:
@@ -68,6 +87,16 @@ def _check_encoder(settings: Settings, *, chunks: Chunks, layout: Layout) -> Non
     from wsi_kd.features.encoders import check_encoder_name
 
     check_encoder_name(embed.encoder)
+
+
+def _check_projector(settings: Settings) -> None:
+    """Training would refuse the pair too, but only after every slide was embedded."""
+    encoder, projector = settings.embed.encoder, settings.train.projector
+    if (encoder == "pixels") != (projector != "linear"):
+        raise BadInput(
+            f"train.projector {projector} cannot read what embed.encoder {encoder} makes: linear reads an "
+            "encoder's features, the others pixels; set embed.encoder: pixels with one of those, or neither"
+        )
 
 
 def _is_tiled(table: Path, rows: Sequence[SlideRow], settings: Settings) -> bool:

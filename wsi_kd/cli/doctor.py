@@ -23,7 +23,7 @@ from wsi_kd.core.errors import BadInput
 from wsi_kd.settings.all import Settings, read_settings
 
 _STYLES = {State.OK: "green", State.WARNING: "yellow", State.BROKEN: "bold red"}
-_BYTES = {"float16": 2, "float32": 4}
+_BYTES = {"uint8": 1, "float16": 2, "float32": 4}
 _BYTES_BESIDE_FEATURES = 17
 """Of a tile in its feature file: two int64 coordinates and an int8 label."""
 
@@ -50,7 +50,9 @@ def cohort(settings: Settings) -> list[Check]:
     """Check what the settings name."""
     manifest_check, manifest = check_manifest(settings)
     encoder_check, feature_dim = check_encoder(settings)
-    bytes_per_tile = feature_dim * _BYTES[settings.embed.dtype] + _BYTES_BESIDE_FEATURES
+    from wsi_kd.steps.encoder import stored_dtype
+
+    bytes_per_tile = feature_dim * _BYTES[stored_dtype(settings.embed)] + _BYTES_BESIDE_FEATURES
     cohort_checks = (
         [] if manifest is None else [check_folds(settings, manifest), check_drawings(settings, manifest)]
     )

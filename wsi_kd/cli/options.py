@@ -38,7 +38,7 @@ RowsHash = Annotated[
         "--rows-hash", help="Stop if the manifest's rows are no longer those the workflow planned with."
     ),
 ]
-Recipe = Annotated[str, typer.Option("--recipe", help="Training method: abmil or weno.")]
+Recipe = Annotated[str, typer.Option("--recipe", help="Training method; docs/recipes.md compares them.")]
 Seed = Annotated[int, typer.Option("--seed", help="Random seed of the training.")]
 Fold = Annotated[int, typer.Option("--fold", min=0, help="Fold, counted from 0.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]

@@ -18,7 +18,7 @@ from wsi_kd.cli.layout import Layout
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash
 from wsi_kd.settings.all import Settings, parse_settings, sections_json
-from wsi_kd.settings.models import TrainSettings, WenoSettings
+from wsi_kd.settings.models import TrainSettings
 
 NO_CONFIG = (
     "no settings given; copy configs/default.yaml and run: snakemake -c8 --configfile my.yaml "
@@ -36,6 +36,16 @@ STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "check_status": (),
 }
 """Settings sections that each rule hands to its command; upstream ones are recorded in the artifacts."""
+RECIPE_SECTIONS = ("weno", "instance", "ins", "mhim", "auto")
+"""Sections of `train` that only some recipes read."""
+SECTIONS_OF_RECIPE: dict[str, tuple[str, ...]] = {
+    "abmil": (),
+    "weno": ("weno",),
+    "instance": ("instance",),
+    "ins": ("ins",),
+    "mhim": ("mhim",),
+    "auto": ("weno", "auto"),
+}
 _RUN_KEYS = ("manifest", "slides_dir", "classes", "results_dir")
 _EXTRA_RUN_KEYS: dict[str, tuple[str, ...]] = {
     "mask": ("slides_per_job",),
@@ -136,8 +146,10 @@ def rows_hash(rows: Sequence[SlideRow], step: str) -> str:
 
 
 def _train_section(train: TrainSettings, *, recipe: str, seed: int) -> TrainSettings:
-    weno = train.weno if recipe == "weno" else WenoSettings()
-    return train.model_copy(update={"recipes": (recipe,), "seeds": (seed,), "weno": weno})
+    defaults = TrainSettings()
+    used = SECTIONS_OF_RECIPE[recipe]
+    others = {name: getattr(defaults, name) for name in RECIPE_SECTIONS if name not in used}
+    return train.model_copy(update={"recipes": (recipe,), "seeds": (seed,), **others})
 
 
 def _canonical(value: Mapping[str, Any]) -> str:

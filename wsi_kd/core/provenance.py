@@ -12,6 +12,18 @@ from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash
 
 SCHEMA_VERSION = 1
+"""Of every kind of artifact that KIND_VERSIONS does not name."""
+
+KIND_VERSIONS = {
+    "model": 2,
+    "predictions": 2,
+    "tile_scores": 2,
+    "pooled_predictions": 2,
+    "metrics": 2,
+    "prediction": 2,
+}
+"""Kinds whose layout has changed; one more for each change, so that only what changed must be made anew."""
+
 RECORDED_PACKAGES = (
     "torch",
     "timm",
@@ -28,7 +40,7 @@ RESEARCH_ONLY = "Research only: not a medical device, not for diagnosis."
 def stamp(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Describe an artifact of `kind` made with `settings` (JSON values); equal runs give equal stamps."""
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": schema_version(kind),
         "kind": kind,
         "settings": dict(settings),
         "settings_hash": content_hash(dict(settings)),
@@ -44,11 +56,17 @@ def check_schema(header: Mapping[str, Any], kind: str, *, where: Path, remake: s
     """
     if header.get("kind") != kind:
         raise BadInput(f"{where}: holds {header.get('kind')!r}, expected {kind!r}; make it with: {remake}")
-    if header.get("schema_version") != SCHEMA_VERSION:
+    if header.get("schema_version") != schema_version(kind):
         raise BadInput(
-            f"{where}: schema version {header.get('schema_version')}, this wsi-kd reads {SCHEMA_VERSION}; "
+            f"{where}: schema version {header.get('schema_version')}, "
+            f"this wsi-kd reads {schema_version(kind)}; "
             f"make it anew with: {remake}"
         )
+
+
+def schema_version(kind: str) -> int:
+    """Return the version of the layout that this package writes and reads for a kind of artifact."""
+    return KIND_VERSIONS.get(kind, SCHEMA_VERSION)
 
 
 def package_versions() -> dict[str, str]:

@@ -14,8 +14,8 @@ Pixels: TypeAlias = UInt8[np.ndarray, "height width 3"]
 TileBatch: TypeAlias = UInt8[np.ndarray, "tiles height width 3"]
 """RGB pixels of several tiles."""
 
-FeatureArray: TypeAlias = Float[np.ndarray, "tiles features"]
-"""Encoder output, one row a tile."""
+FeatureArray: TypeAlias = Float[np.ndarray, "tiles features"] | UInt8[np.ndarray, "tiles features"]
+"""Encoder output, one row a tile; uint8 are the tile's own pixels."""
 
 TileLabels: TypeAlias = Int8[np.ndarray, "tiles"]
 """Truth per tile: 1 positive, 0 negative, -1 unknown."""

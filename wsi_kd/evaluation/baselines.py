@@ -10,6 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from wsi_kd.bags.splits import Fold
+from wsi_kd.core.shapes import FeatureArray
 from wsi_kd.evaluation.classification import choose_threshold
 from wsi_kd.evaluation.slide_metrics import BINARY, SlideScores
 
@@ -34,6 +35,16 @@ class SlideVectors(NamedTuple):
         chosen = [position[slide_id] for slide_id in slide_ids]
         case_ids = tuple(self.case_ids[index] for index in chosen)
         return SlideVectors(tuple(slide_ids), case_ids, self.labels[chosen], self.vectors[chosen])
+
+
+def slide_vector(features: FeatureArray) -> Float64[np.ndarray, "vector"]:
+    """Return the mean of a slide's tile features; of pixels the mean red, green and blue.
+
+    >>> slide_vector(np.uint8([[10, 20, 30, 20, 40, 60]])).tolist()  # one tile of two pixels
+    [15.0, 30.0, 45.0]
+    """
+    mean = np.asarray(features.mean(axis=0, dtype=np.float64))
+    return np.asarray(mean.reshape(-1, 3).mean(axis=0)) if features.dtype == np.uint8 else mean
 
 
 def baseline_scores(slides: SlideVectors, folds: Sequence[Fold], *, classes: int) -> list[SlideScores]:
@@ -77,6 +88,7 @@ def _fold_scores(slides: SlideVectors, fold: Fold, *, index: int, classes: int) 
     return SlideScores(
         seed=0,
         fold=index,
+        slide_ids=test.slide_ids,
         case_ids=test.case_ids,
         labels=test.labels,
         scores=scores,

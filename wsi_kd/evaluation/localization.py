@@ -3,8 +3,8 @@
 Within one slide any increasing rescaling of a score gives the same AUC. Across slides the convention matters:
 evidence and student are probabilities and are compared as they are; attention sums to 1 in each slide, so a
 tile's share shrinks with the size of its slide, and attention times the number of tiles (1 = even spread) is
-compared instead. Even so it says "more than its neighbors", not "positive"; `roc_auc_within_slide` is the
-number that asks attention only what it can answer.
+compared instead. Even so it says "more than its neighbors", not "positive"; the measures within a slide are
+the numbers that ask attention only what it can answer.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,15 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from scipy.stats import rankdata
 
 from wsi_kd.evaluation.aggregates import metric_value, summarize
-from wsi_kd.evaluation.classification import Metric, average_precision, roc_auc
+from wsi_kd.evaluation.instance_measures import (
+    WithinBags,
+    chance_levels,
+    measure_instances,
+    mixed_bags,
+    within_bags,
+)
 from wsi_kd.evaluation.intervals import (
     Areas,
     CaseCounts,
@@ -29,11 +34,12 @@ from wsi_kd.evaluation.schema import INSTANCE_METRICS, InstanceMetrics, Instance
 
 CONVENTIONS = {
     "attention": "attention times the number of tiles of the slide (1 = even spread)",
+    "attention_evidence": "attention times the number of tiles, times the evidence",
     "evidence": "probability of the teacher's bag classifier on the tile alone",
     "student": "probability of the student on the tile",
 }
 
-PerSlide: TypeAlias = Float64[np.ndarray, "slides"]
+Resampled: TypeAlias = dict[str, PerResample]
 
 
 class TileScores(NamedTuple):
@@ -51,11 +57,12 @@ class TileScores(NamedTuple):
     positive_slides: Bool[np.ndarray, "slides"]
 
 
-class WithinSlide(NamedTuple):
-    """AUC of each slide that has both labels, and which slides these are."""
+class TileMeasurement(NamedTuple):
+    """The metrics of one tile score, and what a comparison with another needs of it."""
 
-    areas: PerSlide
-    slides: Int64[np.ndarray, "slides"]
+    metrics: InstanceMetrics
+    resampled: tuple[Resampled, ...]
+    """One a seed, in order: each metric in every resample of patients; () without resamples."""
 
 
 def pool_tiles(folds: Sequence[TileScores]) -> TileScores:
@@ -72,9 +79,9 @@ def pool_tiles(folds: Sequence[TileScores]) -> TileScores:
     )
 
 
-def instance_metrics(
+def measure_tiles(
     parts: Sequence[TileScores], *, convention: str, samples: int, confidence: float, seed: int
-) -> InstanceMetrics:
+) -> TileMeasurement:
     """Measure every fold and seed, and the pooled test slides with intervals.
 
     Args:
@@ -89,10 +96,11 @@ def instance_metrics(
     per_seed = [instance_record(part) for part in pooled]
     per_fold = [instance_record(part) for part in parts]
     cases = sorted({case for part in pooled for case in part.case_ids})
-    resamples = draw_resamples(_needed_counts(pooled, cases), samples=samples, seed=seed)
+    resamples = draw_resamples(_needed_counts(pooled[0], cases), samples=samples, seed=seed)
     resampled = [] if resamples is None else [_resampled(part, cases, resamples.counts) for part in pooled]
-    return {
+    metrics: InstanceMetrics = {
         "convention": convention,
+        "chance": _chance(pooled[0]),
         **summarize(
             INSTANCE_METRICS,
             per_seed=per_seed,
@@ -104,75 +112,60 @@ def instance_metrics(
         "per_seed": per_seed,
         "per_fold": per_fold,
     }
+    return TileMeasurement(metrics, tuple(resampled))
 
 
 def instance_record(part: TileScores) -> InstanceRecord:
     """Measure one part."""
-    inside = part.positive_slides[part.slide]
-    areas = within_slide(part).areas
-    mean_area = (
-        Metric(float(areas.mean())) if len(areas) else Metric(None, "no slide has tiles of both labels")
-    )
+    found = measure_instances(part.labels, part.scores, bag=part.slide, positive_bags=part.positive_slides)
     return {
         "seed": part.seed,
         "fold": part.fold,
         "tiles": len(part.labels),
         "positives": int(part.labels.sum()),
         "slides": len(part.case_ids),
-        "roc_auc": metric_value(roc_auc(part.labels, part.scores)),
-        "average_precision": metric_value(average_precision(part.labels, part.scores)),
-        "roc_auc_positive_slides": metric_value(roc_auc(part.labels[inside], part.scores[inside])),
-        "average_precision_positive_slides": metric_value(
-            average_precision(part.labels[inside], part.scores[inside])
-        ),
-        "roc_auc_within_slide": metric_value(mean_area),
+        "roc_auc": metric_value(found.roc_auc),
+        "average_precision": metric_value(found.average_precision),
+        "roc_auc_positive_slides": metric_value(found.roc_auc_positive_bags),
+        "average_precision_positive_slides": metric_value(found.average_precision_positive_bags),
+        "roc_auc_within_slide": metric_value(found.roc_auc_within_bag),
+        "average_precision_within_slide": metric_value(found.average_precision_within_bag),
     }
 
 
-def within_slide(part: TileScores) -> WithinSlide:
-    """Return the AUC within each slide that has tiles of both labels.
-
-    From ranks (Mann and Whitney): with R the sum of the P positives' ranks among P + N tiles, ties at their
-    mean rank, AUC = (R - P (P + 1) / 2) / (P N); much faster on many slides than a curve for each.
-    """
-    order = np.argsort(part.slide, kind="stable")
-    starts = np.searchsorted(part.slide[order], np.arange(1, len(part.case_ids)))
-    areas, slides = [], []
-    for slide, chosen in enumerate(np.split(order, starts)):
-        labels = part.labels[chosen]
-        positives = int(labels.sum())
-        negatives = len(labels) - positives
-        if positives and negatives:
-            above = rankdata(part.scores[chosen])[labels].sum() - positives * (positives + 1) / 2
-            areas.append(above / (positives * negatives))
-            slides.append(slide)
-    return WithinSlide(np.array(areas, dtype=np.float64), np.array(slides, dtype=np.int64))
+def _chance(part: TileScores) -> dict[str, float | None]:
+    """Tell what a score without information would get; tile labels are the same for every seed."""
+    found = chance_levels(part.labels, bag=part.slide, positive_bags=part.positive_slides)
+    return {
+        "average_precision": found.average_precision,
+        "average_precision_positive_slides": found.average_precision_positive_bags,
+        "average_precision_within_slide": found.average_precision_within_bag,
+    }
 
 
-def _needed_counts(
-    pooled: Sequence[TileScores], cases: Sequence[str]
-) -> Float64[np.ndarray, "classes cases"]:
+def _needed_counts(part: TileScores, cases: Sequence[str]) -> Float64[np.ndarray, "kinds cases"]:
     """Count per case what every resample must hold: positive tiles, negative tiles, and slides with both."""
-    part = pooled[0]
     slide_case = case_indices(part.case_ids, cases)
     tile_case = slide_case[part.slide]
-    needed = [tile_case[part.labels], tile_case[~part.labels], slide_case[within_slide(part).slides]]
+    mixed = mixed_bags(part.labels, bag=part.slide).bags
+    needed = [tile_case[part.labels], tile_case[~part.labels], slide_case[mixed]]
     return np.stack([np.bincount(index, minlength=len(cases)).astype(np.float64) for index in needed])
 
 
-def _resampled(part: TileScores, cases: Sequence[str], counts: CaseCounts) -> dict[str, PerResample]:
+def _resampled(part: TileScores, cases: Sequence[str], counts: CaseCounts) -> Resampled:
     slide_case = case_indices(part.case_ids, cases)
     inside = part.positive_slides[part.slide]
     everywhere = _tile_areas(part, np.ones_like(inside), slide_case=slide_case, counts=counts)
     positive = _tile_areas(part, inside, slide_case=slide_case, counts=counts)
-    within = within_slide(part)
-    weights = counts[slide_case[within.slides]]
+    within: WithinBags = within_bags(part.labels, part.scores, bag=part.slide)
+    weights = counts[slide_case[within.bags]]
     return {
         "roc_auc": everywhere.roc_auc,
         "average_precision": everywhere.average_precision,
         "roc_auc_positive_slides": positive.roc_auc,
         "average_precision_positive_slides": positive.average_precision,
-        "roc_auc_within_slide": within.areas @ weights / weights.sum(axis=0),
+        "roc_auc_within_slide": within.roc_auc @ weights / weights.sum(axis=0),
+        "average_precision_within_slide": within.average_precision @ weights / weights.sum(axis=0),
     }
 
 

@@ -2,10 +2,13 @@
 
     Metrics
       classes, positive_classes, cohort            who was measured
-      recipes.<recipe>.scores.<teacher|student>    ScoreMetrics: slides, test parts
-      recipes.<recipe>.instances.<attention|evidence|student>   InstanceMetrics: tiles of test slides
+      recipes.<recipe>.scores.<score>              ScoreMetrics: slides of the test parts; score: teacher,
+                                                   student (the pooling deployed), student_max, student_topk
+      recipes.<recipe>.instances.<score>           InstanceMetrics: tiles of test slides; score: attention,
+                                                   attention_evidence, evidence, student
       recipes.<recipe>.last                        the same two of the last epoch's models
       baselines.<bag_mean|mean_color>              ScoreMetrics: what needs no MIL
+      comparisons                                  every recipe against the baseline recipe, with p-values
 
 A metric that the data cannot give has the value None (null) and a `reason`; there is no NaN anywhere.
 `estimate` of a `PooledMetric` is the mean over seeds of the metric on all test slides of all folds; its
@@ -24,12 +27,13 @@ INSTANCE_METRICS = (
     "roc_auc_positive_slides",
     "average_precision_positive_slides",
     "roc_auc_within_slide",
+    "average_precision_within_slide",
 )
 """Keys of `InstanceMetrics.pooled`, `over_seeds`, `over_folds` and of each `InstanceRecord`.
 
 `roc_auc`, `average_precision`: all test tiles with a known label. `..._positive_slides`: tiles of positive
-slides alone (the first are dominated by negative slides). `roc_auc_within_slide`: mean over slides that have
-both labels.
+slides alone (the first are dominated by negative slides). `..._within_slide`: mean over slides that have
+both labels. Definitions: wsi_kd.evaluation.instance_measures and docs/measures.md.
 """
 
 
@@ -81,7 +85,7 @@ class SlideRecord(TypedDict):
     """None where several folds, each with its own threshold, are pooled."""
     confusion: ConfusionCounts
     roc_auc: MetricValue
-    """Two classes: of the positive one; more: macro one-vs-rest (teacher), positive or not (student)."""
+    """Two classes: of the positive one; more: macro one-vs-rest."""
     average_precision: MetricValue
     balanced_accuracy: MetricValue
     sensitivity: MetricValue
@@ -101,6 +105,8 @@ class Summary(TypedDict):
 class ScoreMetrics(Summary):
     """One slide score of one recipe (or one baseline)."""
 
+    chance: dict[str, float | None]
+    """Average precision of a score without information: the share of positive slides."""
     per_seed: list[SlideRecord]
     per_fold: list[SlideRecord]
 
@@ -118,6 +124,7 @@ class InstanceRecord(TypedDict):
     roc_auc_positive_slides: MetricValue
     average_precision_positive_slides: MetricValue
     roc_auc_within_slide: MetricValue
+    average_precision_within_slide: MetricValue
 
 
 class InstanceMetrics(Summary):
@@ -125,6 +132,8 @@ class InstanceMetrics(Summary):
 
     convention: str
     """What is compared across slides, in words: for attention it is attention times the number of tiles."""
+    chance: dict[str, float | None]
+    """By metric: average precision of a score without information, the share of positives (AUC: 0.5)."""
     per_seed: list[InstanceRecord]
     per_fold: list[InstanceRecord]
 
@@ -136,9 +145,12 @@ class ModelRecord(TypedDict):
     fold: int
     epoch: int
     thresholds: dict[str, float | None]
-    """By score: teacher, student (None without student)."""
+    """By slide score; the student's are None without student."""
     threshold_rule: str
     threshold_split: str
+    student_pooling: str
+    """max or topk: the one that the slide score `student` is made with."""
+    top_k: int
     weights_sha256: str
 
 
@@ -156,6 +168,59 @@ class RecipeMetrics(Measured):
     models: list[ModelRecord]
     last: Measured
     """Of the last epoch's models: how much the selection matters."""
+
+
+class SeedDifference(TypedDict):
+    """One seed's difference and p-value; None where undefined."""
+
+    seed: int
+    difference: float | None
+    p_value: float | None
+
+
+class Difference(TypedDict):
+    """One metric of a recipe's score minus that of the baseline's, on the same test slides of all folds.
+
+    `estimate` is the difference of the means over seeds that the tables show; interval and p-value are of
+    that mean, with the models as they are. `over_seeds` tells what another training changes.
+    """
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    confidence: float
+    p_value: float | None
+    """Two-sided, not corrected for the number of comparisons."""
+    test: str
+    """DeLong or bootstrap."""
+    per_seed: list[SeedDifference]
+    """Of the seeds that both have."""
+    over_seeds: Spread
+    reason: str
+
+
+class ComparisonRecord(TypedDict):
+    """One score of one recipe against one score of another (or of the same) recipe."""
+
+    recipe: str
+    score: str
+    against_recipe: str
+    against_score: str
+    metrics: dict[str, Difference]
+
+
+class Comparisons(TypedDict):
+    """Every slide score against the baseline's teacher, every tile score against the baseline's evidence.
+
+    Each student's tile score is also compared with its own teacher's evidence, which costs no distillation.
+    """
+
+    baseline: str
+    """Recipe that the others are compared with."""
+    reason: str
+    """Why there is nothing to compare, or empty."""
+    slides: list[ComparisonRecord]
+    tiles: list[ComparisonRecord]
 
 
 class FoldCounts(TypedDict):
@@ -211,4 +276,5 @@ class Metrics(Stamp):
     cohort: Cohort
     recipes: dict[str, RecipeMetrics]
     baselines: dict[str, ScoreMetrics]
+    comparisons: Comparisons
     research_only: str

@@ -27,6 +27,7 @@ class SlideScores(NamedTuple):
 
     seed: int
     fold: int | None
+    slide_ids: tuple[str, ...]
     case_ids: tuple[str, ...]
     labels: Int64[np.ndarray, "slides"]
     """Class indices; 0 is the negative class."""
@@ -39,12 +40,24 @@ class SlideScores(NamedTuple):
     threshold: float | None
 
 
+class SlideMeasurement(NamedTuple):
+    """The metrics of one slide score, and what a comparison with another needs of it."""
+
+    metrics: ScoreMetrics
+    pooled: tuple[SlideScores, ...]
+    """One a seed, in order: all test slides."""
+    resampled: tuple[Counts, ...]
+    """One a seed, in order: each metric in every resample of patients; () without resamples."""
+
+
 def pool_folds(folds: Sequence[SlideScores]) -> SlideScores:
-    """Put the test parts of one seed's folds together."""
+    """Put the test parts of one seed's folds together, in the order of the folds."""
+    folds = sorted(folds, key=lambda part: -1 if part.fold is None else part.fold)
     probabilities = [part.class_probabilities for part in folds if part.class_probabilities is not None]
     return SlideScores(
         seed=folds[0].seed,
         fold=None,
+        slide_ids=tuple(slide_id for part in folds for slide_id in part.slide_ids),
         case_ids=tuple(case for part in folds for case in part.case_ids),
         labels=np.concatenate([part.labels for part in folds]),
         scores=np.concatenate([part.scores for part in folds]),
@@ -54,9 +67,9 @@ def pool_folds(folds: Sequence[SlideScores]) -> SlideScores:
     )
 
 
-def score_metrics(
+def measure_slides(
     parts: Sequence[SlideScores], *, samples: int, confidence: float, seed: int
-) -> ScoreMetrics:
+) -> SlideMeasurement:
     """Measure every fold and seed, and the pooled test parts with intervals.
 
     Args:
@@ -72,7 +85,8 @@ def score_metrics(
     cases = sorted({case for part in pooled for case in part.case_ids})
     resamples = draw_resamples(_class_counts(pooled, cases), samples=samples, seed=seed)
     resampled = [] if resamples is None else [_resampled(part, cases, resamples.counts) for part in pooled]
-    return {
+    metrics: ScoreMetrics = {
+        "chance": {"average_precision": float((pooled[0].labels > 0).mean())},
         **summarize(
             SLIDE_METRICS,
             per_seed=per_seed,
@@ -84,6 +98,7 @@ def score_metrics(
         "per_seed": per_seed,
         "per_fold": per_fold,
     }
+    return SlideMeasurement(metrics, tuple(pooled), tuple(resampled))
 
 
 def slide_record(part: SlideScores) -> SlideRecord:

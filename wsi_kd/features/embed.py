@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool
 
 from wsi_kd.core.errors import SlideProblem
-from wsi_kd.core.shapes import Coords, Pixels
+from wsi_kd.core.shapes import Coords, FeatureArray, Pixels
 from wsi_kd.features.encoders import Encoder
 
 READ_TILES = 16
@@ -35,7 +35,7 @@ OpenTiles = Callable[[], AbstractContextManager[TileReader]]
 class EmbeddedTiles(NamedTuple):
     """Features of the tiles that could be read, in the order of the coordinates."""
 
-    features: Float32[np.ndarray, "kept features"]
+    features: FeatureArray
     kept: Bool[np.ndarray, "tiles"]
     """Which of the tiles those are."""
     damaged: tuple[str, ...]
@@ -87,8 +87,8 @@ def embed_tiles(
     encode = _as_rows if encoder.encodes_in_threads else encoder
     with _opencv_on_one_thread():
         features = [encode(np.stack(batch)) for batch in _batches(values(), batch_size)]
-    empty = np.zeros((0, encoder.feature_dim), np.float32)
-    return EmbeddedTiles(np.concatenate([empty, *features]), np.array(kept, bool), tuple(damaged))
+    joined = np.concatenate(features) if features else np.zeros((0, encoder.feature_dim), np.float32)
+    return EmbeddedTiles(joined, np.array(kept, bool), tuple(damaged))
 
 
 @contextmanager
@@ -177,6 +177,6 @@ def _batches(values: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarra
         yield batch
 
 
-def _as_rows(rows: UInt8[np.ndarray, "..."] | Float32[np.ndarray, "rows features"]) -> np.ndarray:
+def _as_rows(rows: FeatureArray) -> FeatureArray:
     """Stand in for the encoder where the threads have encoded already."""
     return rows

@@ -1,8 +1,9 @@
-"""Encoders by name: `stain_texture`, two torchvision networks, and every name that timm knows.
+"""Encoders by name: `stain_texture`, `pixels`, two torchvision networks, and every name that timm knows.
 
 | name | what | weights |
 |---|---|---|
 | `stain_texture` | 100 descriptors, no network | none |
+| `pixels` | the tile itself, for projectors that learn from images | none |
 | `torchvision:mobilenet_v2` | 1280 features, torchvision's key names | file, or torchvision's own |
 | `torchvision:squeezenet1_1` | 512 features, torchvision's key names | file, or torchvision's own |
 | a timm name (`resnet50.a1_in1k`) | `timm.create_model(name, num_classes=0)` | file, or timm's own |
@@ -23,7 +24,8 @@ from jaxtyping import Float32
 
 from wsi_kd.core.errors import BadInput, unknown_name
 from wsi_kd.core.files import content_hash
-from wsi_kd.core.shapes import TileBatch
+from wsi_kd.core.shapes import FeatureArray, TileBatch
+from wsi_kd.features.pixels import PIXELS, PixelsEncoder
 from wsi_kd.features.stain_texture import FEATURE_NAMES, STAIN_TEXTURE_VERSION, stain_texture
 
 STAIN_TEXTURE = "stain_texture"
@@ -47,8 +49,8 @@ class Encoder(Protocol):
     encodes_in_threads: bool
     """Whether it is best called from the reading threads: true where it does not share out its own work."""
 
-    def __call__(self, tiles: TileBatch) -> Float32[np.ndarray, "tiles features"]:
-        """Encode tiles, one row a tile."""
+    def __call__(self, tiles: TileBatch) -> FeatureArray:
+        """Encode tiles, one row a tile: float32, or uint8 pixels."""
         ...
 
 
@@ -94,15 +96,18 @@ def create_encoder(
     Raises:
         BadInput: an unknown name, weights that do not fit or cannot be had, settings the encoder cannot use.
     """
+    network_settings = {
+        "weights": weights,
+        "pixel_mean": pixel_mean,
+        "pixel_std": pixel_std,
+        "model_arguments": model_arguments or None,
+    }
     if name == STAIN_TEXTURE:
-        _refuse_network_settings(
-            weights=weights,
-            input_px=input_px,
-            pixel_mean=pixel_mean,
-            pixel_std=pixel_std,
-            model_arguments=model_arguments or None,
-        )
+        _refuse_network_settings(name, **network_settings, input_px=input_px)
         return StainTextureEncoder()
+    if name == PIXELS:
+        _refuse_network_settings(name, **network_settings)
+        return _pixels_encoder(input_px)
     check_encoder_name(name)
     from wsi_kd.features.network import create_network_encoder
 
@@ -118,12 +123,19 @@ def create_encoder(
     )
 
 
-def _refuse_network_settings(**given: object) -> None:
+def _pixels_encoder(input_px: int | None) -> PixelsEncoder:
+    if input_px is None:
+        raise BadInput(
+            f"encoder '{PIXELS}' needs embed.input_px, the edge in pixels that tiles are stored at; "
+            "the value of tile.tile_px stores them as they are"
+        )
+    return PixelsEncoder(input_px)
+
+
+def _refuse_network_settings(name: str, **given: object) -> None:
     unusable = [f"embed.{key}" for key, value in given.items() if value is not None]
     if unusable:
-        raise BadInput(
-            f"encoder '{STAIN_TEXTURE}' is no network and takes no {', '.join(unusable)}; remove it"
-        )
+        raise BadInput(f"encoder '{name}' is no network and takes no {', '.join(unusable)}; remove it")
 
 
 def check_encoder_name(name: str) -> None:
@@ -132,7 +144,7 @@ def check_encoder_name(name: str) -> None:
     Raises:
         BadInput: with the nearest known names.
     """
-    own = (STAIN_TEXTURE, *TORCHVISION_NAMES)
+    own = (STAIN_TEXTURE, PIXELS, *TORCHVISION_NAMES)
     if name in own:
         return
     if name.startswith("torchvision:") or get_close_matches(name, own, n=1, cutoff=0.8):

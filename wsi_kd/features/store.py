@@ -41,7 +41,7 @@ ROOT_KEYS = (
     "encoder",
 )
 TILE_COLUMNS = {"coords": "<i8", "tissue_fraction": "<f4", "tile_labels": "|i1"}
-FEATURE_COLUMNS = {"features": "<f2 <f4", "coords": "<i8", "tile_labels": "|i1"}
+FEATURE_COLUMNS = {"features": "<f2 <f4 |u1", "coords": "<i8", "tile_labels": "|i1"}
 MAX_HEADER_BYTES = 16 << 20
 OBJECTIVE_MPP = 10.0  # a 10x objective is taken as 1 um/px: TRIDENT's own convention
 
@@ -77,7 +77,7 @@ def write_tiles(path: Path, tiles: TileFile) -> None:
 
 
 def write_features(path: Path, slide: FeatureFile) -> None:
-    """Write a feature file through `publish`: `features` float16 or float32 as given."""
+    """Write a feature file through `publish`: `features` float16, float32 or (pixels) uint8 as given."""
     arrays = {"features": slide.features, "coords": slide.coords, "tile_labels": slide.tile_labels}
     _write(path, arrays, {**slide.header, "kind": "features", "slide_id": slide.slide_id})
 
@@ -116,7 +116,9 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def require_finite(features: FeatureArray, *, where: Path, remake: str) -> None:
-    """Refuse features with NaN or infinity, naming the first such tile."""
+    """Refuse features with NaN or infinity, naming the first such tile; pixels hold neither."""
+    if features.dtype == np.uint8:
+        return
     bad_rows = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if bad_rows.size:
         raise BadInput(

@@ -11,24 +11,17 @@ def positive_probability(class_probabilities: Float64[np.ndarray, "classes"]) ->
     return float(class_probabilities[1:].sum())
 
 
-def teacher_call(
+def slide_call(
     class_probabilities: Float64[np.ndarray, "classes"], *, classes: Sequence[str], threshold: float
 ) -> str:
     """Return the negative class below the threshold, else the likeliest of the others.
 
-    >>> teacher_call(np.array([0.55, 0.1, 0.35]), classes=["normal", "grade 1", "grade 2"], threshold=0.4)
+    >>> slide_call(np.array([0.55, 0.1, 0.35]), classes=["normal", "grade 1", "grade 2"], threshold=0.4)
     'grade 2'
     """
     if positive_probability(class_probabilities) < threshold:
         return classes[0]
     return classes[1 + int(np.argmax(class_probabilities[1:]))]
-
-
-def student_call(probability: float, *, classes: Sequence[str], threshold: float) -> str:
-    """Return the student's call; it tells positive from negative only, so of three classes it names none."""
-    if probability < threshold:
-        return classes[0]
-    return positive_name(classes)
 
 
 def positive_name(classes: Sequence[str]) -> str:

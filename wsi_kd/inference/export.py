@@ -14,15 +14,19 @@ from wsi_kd.core.files import publish_json, publish_text
 from wsi_kd.core.provenance import RESEARCH_ONLY, stamp
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.inference.attention import attention_percentile
-from wsi_kd.inference.calls import positive_name, student_call, teacher_call
+from wsi_kd.inference.calls import positive_name, slide_call
 from wsi_kd.inference.likeness import UNLIKE, is_unlike_training
 from wsi_kd.inference.predict import SlidePrediction
-from wsi_kd.inference.tables import TileTable
+from wsi_kd.inference.tables import BINARY, TileTable
 
 TILE_NAMESPACE = uuid.UUID("6f0f2b0e-6a3c-5f43-9a53-0a1f1c7d2b11")
 POSITIVE_COLOR, NEGATIVE_COLOR = (200, 40, 40), (70, 110, 190)
 TILE_THRESHOLD = 0.5
 """Tiles have no threshold of their own: the classification in QuPath is at a tile probability of one half."""
+
+CALLED_SCORES = ("teacher", "student")
+"""Scores that a slide is called by; the student's by the pooling that the settings deploy. Probabilities are
+given by either pooling."""
 
 SLIDE_KEYS = (
     "slide_file",
@@ -77,7 +81,7 @@ def write_tiles_geojson(
             edge=tiles.tile_level0_px,
             name=_tile_class(tiles, index, classes),
             positive=_tile_probability(tiles, index) >= TILE_THRESHOLD,
-            measurements=_measurements(tiles, index, percentile=float(percentiles[index])),
+            measurements=_measurements(tiles, index, percentile=float(percentiles[index]), classes=classes),
         )
         for index, (x, y) in enumerate(tiles.coords)
     ]
@@ -141,19 +145,22 @@ def _answers(prediction: SlidePrediction | None, model_header: Mapping[str, Any]
             "rule": model_header["threshold_rule"],
             "chosen_on": model_header["threshold_split"],
         }
-        for score in ("teacher", "student")
+        for score in CALLED_SCORES
     }
     if prediction is None:
         return {"probabilities": {}, "calls": {}, "thresholds": thresholds, "likeness": {}}
-    teacher = prediction.teacher_probability
-    probabilities: dict[str, dict[str, float]] = {
-        "teacher": dict(zip(classes, teacher.tolist(), strict=True))
-    }
-    calls = {"teacher": teacher_call(teacher, classes=classes, threshold=thresholds["teacher"]["value"])}
-    student = prediction.student_probability
+    student = prediction.student
+    found = {"teacher": prediction.teacher_probability}
     if student is not None:
-        probabilities["student"] = {classes[0]: 1.0 - student, positive_name(classes): student}
-        calls["student"] = student_call(student, classes=classes, threshold=thresholds["student"]["value"])
+        found |= {"student": student.deployed, "student_max": student.by_max, "student_topk": student.by_topk}
+    probabilities = {
+        score: dict(zip(classes, values.tolist(), strict=True)) for score, values in found.items()
+    }
+    calls = {
+        score: slide_call(found[score], classes=classes, threshold=thresholds[score]["value"])
+        for score in CALLED_SCORES
+        if score in found
+    }
     return {
         "probabilities": probabilities,
         "calls": calls,
@@ -197,7 +204,8 @@ def _tile_feature(
 
 
 def _tile_probability(tiles: TileTable, index: int) -> float:
-    scores = tiles.evidence if tiles.student_probability is None else tiles.student_probability
+    """Say how positive a tile is: by the student, or without one by the evidence."""
+    scores = tiles.evidence_score if tiles.student_score is None else tiles.student_score
     return float(scores[index])
 
 
@@ -205,12 +213,17 @@ def _tile_class(tiles: TileTable, index: int, classes: Sequence[str]) -> str:
     return positive_name(classes) if _tile_probability(tiles, index) >= TILE_THRESHOLD else classes[0]
 
 
-def _measurements(tiles: TileTable, index: int, *, percentile: float) -> dict[str, float]:
-    values = {
-        "Attention (softmax)": float(tiles.attention[index]),
-        "Attention percentile": percentile,
-        "Teacher evidence probability": float(tiles.evidence[index]),
-    }
-    if tiles.student_probability is not None:
-        values["Student probability"] = float(tiles.student_probability[index])
+def _measurements(
+    tiles: TileTable, index: int, *, percentile: float, classes: Sequence[str]
+) -> dict[str, float]:
+    """Name a tile's numbers as QuPath shows them; of more than two classes each has its own."""
+    values = {"Attention (softmax)": float(tiles.attention[index]), "Attention percentile": percentile}
+    endings = [""] if len(classes) == BINARY else [f": {name}" for name in classes[1:]]
+    for heading, scores in (
+        ("Teacher evidence probability", tiles.evidence),
+        ("Student probability", tiles.student_probability),
+    ):
+        if scores is not None:
+            row = scores[index].tolist()
+            values |= {f"{heading}{ending}": value for ending, value in zip(endings, row, strict=True)}
     return values

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import check_table, publish_table, read_table
 from wsi_kd.core.provenance import check_schema
 from wsi_kd.core.shapes import Coords, TileLabels
 from wsi_kd.inference.attention import attention_percentile
-from wsi_kd.inference.predict import SlidePrediction, TileScores
+from wsi_kd.inference.predict import SlidePrediction, TileClassScores, TileScores
 
 REMAKE = "wsi-kd predict"
 SLIDE_COLUMNS = (
@@ -26,15 +27,33 @@ SLIDE_COLUMNS = (
     "part",
     "teacher_probability",
     "student_probability",
+    "student_max_probability",
+    "student_topk_probability",
     "teacher_call",
     "student_call",
     "threshold_teacher",
     "threshold_student",
+    "threshold_student_max",
+    "threshold_student_topk",
 )
+"""Columns of predictions.csv that do not name a class, as the fields of `PredictionRow`."""
+
+CLASS_FIELDS = (
+    ("class_probabilities", "probability_"),
+    ("student_class_probabilities", "student_probability_"),
+    ("student_max_class_probabilities", "student_max_probability_"),
+    ("student_topk_class_probabilities", "student_topk_probability_"),
+)
+"""Fields that hold one number a class, and how their columns begin."""
+
+BINARY = 2
 
 
 class PredictionRow(NamedTuple):
-    """One slide's scores by one model; the student's fields are None and "" for a model without student."""
+    """One slide's scores by one model; the student's fields are None and "" for a model without student.
+
+    Probabilities without a class in their name are those of any class but the first.
+    """
 
     slide_id: str
     case_id: str
@@ -43,14 +62,23 @@ class PredictionRow(NamedTuple):
     part: str
     """val or test."""
     teacher_probability: float
-    """Of any class but the first."""
     student_probability: float | None
+    """By the pooling that the model's settings deploy: one of the two below."""
+    student_max_probability: float | None
+    student_topk_probability: float | None
     teacher_call: str
     student_call: str
     threshold_teacher: float
     threshold_student: float | None
+    threshold_student_max: float | None
+    threshold_student_topk: float | None
     class_probabilities: tuple[float, ...]
     """The teacher's, in the order of the classes; columns `probability_<class>`."""
+    student_class_probabilities: tuple[float, ...] = ()
+    """Columns `student_probability_<class>`, as the two below only of more than two classes: () of two, where
+    `student_probability` says all."""
+    student_max_class_probabilities: tuple[float, ...] = ()
+    student_topk_class_probabilities: tuple[float, ...] = ()
 
 
 class PredictionTable(NamedTuple):
@@ -66,18 +94,46 @@ class TileTable(NamedTuple):
     coords: Coords
     tile_level0_px: float
     attention: TileScores
-    evidence: TileScores
-    student_probability: TileScores | None
+    branch_attention: Float64[np.ndarray, "tiles classes"] | None
+    """Of more than two classes, by a teacher with one branch a class; else None."""
+    evidence: TileClassScores
+    student_probability: TileClassScores | None
     tile_labels: TileLabels
+
+    @property
+    def evidence_score(self) -> TileScores:
+        """Evidence of any positive class: the sum over them, for classes of a softmax exclude each other."""
+        return np.asarray(self.evidence.sum(axis=1))
+
+    @property
+    def student_score(self) -> TileScores | None:
+        """The student's score of any positive class: the largest, each being one against all others.
+
+        The column of the slide's own class would not do: it tells the score what the slide's label is.
+        """
+        return None if self.student_probability is None else self.student_probability.max(axis=1)
+
+
+def prediction_columns(classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of a table of predictions; of two classes the student has one number a slide."""
+    fields = CLASS_FIELDS if len(classes) > BINARY else CLASS_FIELDS[:1]
+    return (*SLIDE_COLUMNS, *(f"{start}{name}" for _, start in fields for name in classes))
+
+
+def prediction_cells(row: PredictionRow, classes: Sequence[str]) -> list[Any]:
+    """Return a row's cells in the order of `prediction_columns`."""
+    values = [getattr(row, column) for column in SLIDE_COLUMNS]
+    for field, _ in CLASS_FIELDS if len(classes) > BINARY else CLASS_FIELDS[:1]:
+        values += getattr(row, field) or [None] * len(classes)
+    return ["" if value is None else value for value in values]
 
 
 def write_predictions(
     path: Path, rows: Sequence[PredictionRow], *, classes: Sequence[str], header: Mapping[str, Any]
 ) -> None:
     """Write predictions.csv and its sidecar: `header`, a stamp of kind `predictions` and model facts."""
-    columns = (*SLIDE_COLUMNS, *(f"probability_{name}" for name in classes))
-    values = ((*("" if value is None else value for value in row[:-1]), *row[-1]) for row in rows)
-    publish_table(path, columns, values, stamp={**header, "classes": list(classes)})
+    cells = (prediction_cells(row, classes) for row in rows)
+    publish_table(path, prediction_columns(classes), cells, stamp={**header, "classes": list(classes)})
 
 
 def read_predictions(path: Path) -> PredictionTable:
@@ -96,20 +152,26 @@ def tile_table(
     prediction: SlidePrediction, *, coords: Coords, tile_level0_px: float, tile_labels: TileLabels
 ) -> TileTable:
     """Put a prediction beside its tiles."""
+    many = len(prediction.teacher_probability) > BINARY
     return TileTable(
         coords=coords,
         tile_level0_px=tile_level0_px,
         attention=prediction.attention,
+        branch_attention=prediction.branch_attention if many else None,
         evidence=prediction.evidence,
-        student_probability=prediction.student_tile_probability,
+        student_probability=None if prediction.student is None else prediction.student.tiles,
         tile_labels=tile_labels,
     )
 
 
-def write_tiles_csv(path: Path, tiles: TileTable, *, header: Mapping[str, Any]) -> None:
+def write_tiles_csv(
+    path: Path, tiles: TileTable, *, classes: Sequence[str], header: Mapping[str, Any]
+) -> None:
     """Write one row a tile and the sidecar: `header`, a stamp of kind `tile_scores`.
 
-    The columns `student_probability` and `tile_label` are left out where there is nothing to tell.
+    Of two classes the columns `evidence` and `student_probability` are those of the second; of more there is
+    one for each but the first, `evidence_<class>`. The columns `student_probability` and `tile_label` are
+    left out where there is nothing to tell.
     """
     edge = [tiles.tile_level0_px] * len(tiles.coords)
     columns: dict[str, list[Any]] = {
@@ -119,10 +181,10 @@ def write_tiles_csv(path: Path, tiles: TileTable, *, header: Mapping[str, Any]) 
         "height_level0_px": edge,
         "attention": tiles.attention.tolist(),
         "attention_percentile": attention_percentile(tiles.attention).tolist(),
-        "evidence": tiles.evidence.tolist(),
+        **_class_columns("branch_attention", tiles.branch_attention, classes),
+        **_class_columns("evidence", tiles.evidence, classes[1:]),
+        **_class_columns("student_probability", tiles.student_probability, classes[1:]),
     }
-    if tiles.student_probability is not None:
-        columns["student_probability"] = tiles.student_probability.tolist()
     if (tiles.tile_labels >= 0).any():
         columns["tile_label"] = tiles.tile_labels.tolist()
     publish_table(path, tuple(columns), zip(*columns.values(), strict=True), stamp=header)
@@ -142,32 +204,49 @@ def read_tiles_csv(path: Path) -> TileTable:
     if values.shape[1:] != (len(names),) or not len(values):
         raise BadInput(f"{path}: no tiles; make it anew with: {REMAKE}")
     columns = dict(zip(names, values.T, strict=True))
+    evidence = _joined(columns, "evidence")
+    if evidence is None:
+        raise BadInput(f"{path}: no column of evidence; make it anew with: {REMAKE}")
     unknown = np.full(len(values), -1.0)
     return TileTable(
         coords=values[:, :2].astype(np.int64),
         tile_level0_px=float(columns["width_level0_px"][0]),
         attention=columns["attention"],
-        evidence=columns["evidence"],
-        student_probability=columns.get("student_probability"),
+        branch_attention=_joined(columns, "branch_attention"),
+        evidence=evidence,
+        student_probability=_joined(columns, "student_probability"),
         tile_labels=columns.get("tile_label", unknown).astype(np.int8),
     )
 
 
+def _class_columns(
+    name: str, values: TileClassScores | None, classes: Sequence[str]
+) -> dict[str, list[float]]:
+    if values is None:
+        return {}
+    names = [name] if len(classes) == 1 else [f"{name}_{label}" for label in classes]
+    return {column: scores.tolist() for column, scores in zip(names, values.T, strict=True)}
+
+
+def _joined(columns: Mapping[str, TileScores], name: str) -> TileClassScores | None:
+    found = [values for column, values in columns.items() if column == name or column.startswith(f"{name}_")]
+    return np.stack(found, axis=1) if found else None
+
+
 def _prediction_row(row: Mapping[str, str], classes: Sequence[str]) -> PredictionRow:
-    return PredictionRow(
-        slide_id=row["slide_id"],
-        case_id=row["case_id"],
-        site=row["site"],
-        label=row["label"],
-        part=row["part"],
-        teacher_probability=float(row["teacher_probability"]),
-        student_probability=_number(row["student_probability"]),
-        teacher_call=row["teacher_call"],
-        student_call=row["student_call"],
-        threshold_teacher=float(row["threshold_teacher"]),
-        threshold_student=_number(row["threshold_student"]),
-        class_probabilities=tuple(float(row[f"probability_{name}"]) for name in classes),
-    )
+    texts = {column: row[column] for column in SLIDE_COLUMNS if not _is_number(column)}
+    numbers = {column: _number(row[column]) for column in SLIDE_COLUMNS if _is_number(column)}
+    by_class = {
+        field: tuple(float(row[f"{start}{name}"]) for name in classes)
+        for field, start in CLASS_FIELDS
+        if row.get(f"{start}{classes[0]}")
+    }
+    fields: dict[str, Any] = {**texts, **numbers, **by_class}
+    return PredictionRow(**fields)
+
+
+def _is_number(column: str) -> bool:
+    return column.endswith("_probability") or column.startswith("threshold_")
 
 
 def _number(text: str) -> float | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def mine_hard_positives(
-    student_logits: Float[Tensor, "instances"],
+    student_logits: Float[Tensor, "instances positives"],
     offsets: Int64[Tensor, "bags_and_1"],
     bag_labels: Int64[Tensor, "bags"],
     *,
@@ -26,31 +26,42 @@ def mine_hard_positives(
 ) -> Bool[Tensor, "instances"]:
     """Return which instances the teacher may see (True); every bag keeps at least one.
 
-    Hidden, with `drop_probability`: those of student probability > `threshold` (compared as logits), in
-    positive bags, or in all if `symmetric`. At most floor(max_drop_fraction * size) of a bag are hidden,
-    the most positive ones; if that would be all of them, the single most positive stays. `drop_probability`
-    1, `max_drop_fraction` 1 and not symmetric is the paper's rule.
+    Hidden, with `drop_probability`: those whose student probability of the bag's class is > `threshold`
+    (compared as logits), in positive bags; if `symmetric`, in negative bags too those of any positive class.
+    At most floor(max_drop_fraction * size) of a bag are hidden, the most positive ones; if that would be all
+    of them, the single most positive stays. `drop_probability` 1, `max_drop_fraction` 1 and not symmetric is
+    the paper's rule.
     """
     sizes = offsets.diff()
     bags = torch.repeat_interleave(
         torch.arange(len(sizes), device=sizes.device), sizes, output_size=len(student_logits)
     )
-    hide = student_logits > math.log(threshold / (1.0 - threshold))
+    classes = bag_labels[bags]
+    positivity = _positivity(student_logits, classes)
+    hide = positivity > math.log(threshold / (1.0 - threshold))
     if not symmetric:
-        hide &= bag_labels[bags] == 1
+        hide &= classes > 0
     if drop_probability < 1.0:
         # drawn on the generator's device, so that CPU and GPU hide the same instances for a seed
         draw = torch.rand(len(student_logits), generator=generator, device=generator.device)
         hide &= (draw < drop_probability).to(hide.device)
     allowed = (sizes * max_drop_fraction + 1e-9).floor().to(torch.int64)
-    ranks = _rank_hidden(student_logits, hide, offsets)
+    ranks = _rank_hidden(positivity, hide, offsets)
     hidden = torch.segment_reduce(hide.float(), "sum", offsets=offsets, axis=0, unsafe=True)
     spared = (hidden == sizes) & (allowed == sizes)
     return ~(hide & (ranks < allowed[bags])) | (spared[bags] & (ranks == 0))
 
 
+def _positivity(
+    student_logits: Float[Tensor, "instances positives"], classes: Int64[Tensor, "instances"]
+) -> Float[Tensor, "instances"]:
+    """Take the logit of the bag's class; in negative bags the largest."""
+    own = student_logits.gather(1, (classes - 1).clamp(min=0)[:, None]).squeeze(1)
+    return torch.where(classes > 0, own, student_logits.amax(dim=1))
+
+
 def _rank_hidden(
-    student_logits: Float[Tensor, "instances"],
+    positivity: Float[Tensor, "instances"],
     hide: Bool[Tensor, "instances"],
     offsets: Int64[Tensor, "bags_and_1"],
 ) -> Int64[Tensor, "instances"]:
@@ -58,7 +69,7 @@ def _rank_hidden(
     bags = torch.repeat_interleave(
         torch.arange(len(offsets) - 1, device=offsets.device), offsets.diff(), output_size=len(hide)
     )
-    order = student_logits.masked_fill(~hide, -torch.inf).argsort(descending=True, stable=True)
+    order = positivity.masked_fill(~hide, -torch.inf).argsort(descending=True, stable=True)
     order = order[bags[order].argsort(stable=True)]
     ranks = torch.empty_like(bags)
     ranks[order] = torch.arange(len(hide), device=hide.device) - offsets[:-1][bags]

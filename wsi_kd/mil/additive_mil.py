@@ -43,6 +43,10 @@ class AdditiveMil(GatedAbmil):
             ValueError: a bag keeps no instance.
         """
         attention_logits = at_least_float32(self.attention_head(self.attend(instances)).squeeze(-1))
-        evidence = at_least_float32(self.bag_head(torch.relu(self.bag_hidden(instances))))
+        evidence = self.evidence(instances)
         bag_logits = attention_pool(attention_logits, evidence, offsets, keep=keep)
         return BagOutput(bag_logits, attention_logits, evidence)
+
+    def evidence(self, instances: Float[Tensor, "instances hidden"]) -> Float[Tensor, "instances classes"]:
+        """Return psi(h_i) + b alone, which needs no attention."""
+        return at_least_float32(self.bag_head(torch.relu(self.bag_hidden(instances))))

@@ -43,6 +43,7 @@ class Dsmil(nn.Module):
     """
 
     contextual: ClassVar[bool] = True
+    instance_stream: ClassVar[bool] = True
 
     def __init__(self, *, hidden_dim: int, attention_dim: int, classes: int) -> None:
         super().__init__()

@@ -5,6 +5,7 @@ gives the same bits. Half precision is raised to float32 first (a sum of 10,000 
 all below 2^-8).
 """
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -147,13 +148,18 @@ def _stable_exp(
 
 
 def check_keep(keep: Bool[Tensor, "instances"], offsets: Int64[Tensor, "bags_and_1"]) -> None:
-    """Check that every bag keeps an instance; waits for the GPU.
+    """Check that every bag keeps an instance, on a CPU.
+
+    A GPU is not waited for: there the logits of such a bag become NaN, which the training's ledger of losses
+    reports with the bag's name at the end of the epoch.
 
     Raises:
         ValueError: naming the first bag that does not.
     """
-    empty = (segment_sum(keep.float(), offsets) == 0).nonzero().flatten().tolist()
-    if empty:
+    if keep.device.type != "cpu":
+        return
+    empty = np.flatnonzero(segment_sum(keep.float(), offsets).numpy() == 0)
+    if len(empty):
         raise ValueError(f"bag {empty[0]} keeps no instance; `keep` must leave every bag at least one")
 
 

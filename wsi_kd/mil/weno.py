@@ -2,12 +2,14 @@
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from wsi_kd.mil.colors import color_statistics
+from wsi_kd.mil.dropout import Dropout
 from wsi_kd.mil.instance_classifier import InstanceClassifier
 from wsi_kd.mil.outputs import BagOutput
+from wsi_kd.mil.projectors import LINEAR, Features, LinearProjector, create_projector, scaling_width
 from wsi_kd.mil.scaling import FeatureScaling
 
 
@@ -17,11 +19,16 @@ class TeacherStudentOutput(NamedTuple):
     bag_logits: Float[Tensor, "bags classes"]
     attention_logits: Float[Tensor, "instances"]
     evidence: Float[Tensor, "instances classes"]
-    instance_logits: Float[Tensor, "instances"] | None
+    instance_logits: Float[Tensor, "instances positives"] | None
+    """Column c - 1 is class c against all others."""
+    branch_logits: Float[Tensor, "instances classes"] | None = None
+    """See `BagOutput`."""
 
 
 class TeacherStudent(nn.Module):
-    """Features -> scaling -> shared projector (Linear, ReLU) -> teacher over bags and student over instances.
+    """Features -> scaling -> shared projector -> teacher over bags and student over instances.
+
+    The projector is Linear and ReLU, or a network on pixels, which scales them itself.
 
     Dropout stands between the projector and the heads and nowhere else, so `teacher(project(features),
     offsets)` is the teacher's word without noise even while the model trains: pseudo labels cost no second
@@ -37,17 +44,20 @@ class TeacherStudent(nn.Module):
         dropout: float,
         teacher: nn.Module,
         student: InstanceClassifier | None,
+        projector: str = LINEAR,
     ) -> None:
         super().__init__()
-        self.scaling = FeatureScaling(feature_dim)
-        self.projector = nn.Linear(feature_dim, hidden_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.scaling = FeatureScaling(scaling_width(projector, feature_dim=feature_dim))
+        self.projector: nn.Module = create_projector(
+            projector, feature_dim=feature_dim, hidden_dim=hidden_dim
+        )
+        self.dropout = Dropout(dropout)
         self.teacher = teacher
         self.student = student
 
     def forward(
         self,
-        features: Float[Tensor, "instances features"],
+        features: Features,
         offsets: Int64[Tensor, "bags_and_1"],
         keep: Bool[Tensor, "instances"] | None = None,
     ) -> TeacherStudentOutput:
@@ -58,8 +68,20 @@ class TeacherStudent(nn.Module):
         hidden = self.dropout(self.project(features))
         output: BagOutput = self.teacher(hidden, offsets, keep)
         instance_logits = None if self.student is None else self.student(hidden)
-        return TeacherStudentOutput(*output, instance_logits)
+        return TeacherStudentOutput(*output[:3], instance_logits, output.branch_logits)
 
-    def project(self, features: Float[Tensor, "instances features"]) -> Float[Tensor, "instances hidden"]:
+    def project(self, features: Features) -> Float[Tensor, "instances hidden"]:
         """Return what teacher and student share, before dropout."""
-        return torch.relu(self.projector(self.scaling(features)))
+        scaled = isinstance(self.projector, LinearProjector)
+        hidden: Tensor = self.projector(features, self.scaling) if scaled else self.projector(features)
+        return hidden
+
+    def distances(self, features: Features) -> Float[Tensor, "instances"]:
+        """Return how far each instance is from the training part: the root mean square of its z-scores.
+
+        Those of the features, by the moments that scale them; where the projector reads pixels, of each
+        tile's color statistics.
+        """
+        read = isinstance(self.projector, LinearProjector)
+        z_scores: Tensor = self.scaling(features if read else color_statistics(features))
+        return z_scores.square().mean(dim=1).sqrt()

@@ -1,6 +1,7 @@
 """The order of the page."""
 
 from wsi_kd.report.cohort import cohort_section, status_section
+from wsi_kd.report.comparisons import comparison_section
 from wsi_kd.report.gallery import gallery_section
 from wsi_kd.report.page import Page
 from wsi_kd.report.performance import (
@@ -25,6 +26,7 @@ def build_page(record: RunRecord) -> Page:
         sections=(
             performance_section(metrics),
             instance_section(metrics),
+            comparison_section(metrics),
             roc_section(record),
             confusion_section(metrics),
             score_section(record),

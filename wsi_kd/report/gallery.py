@@ -97,10 +97,10 @@ def slide_card(chosen: Chosen, view: SlideView | None, *, note: str = "") -> Car
 def _pictures(slide_id: str, view: SlideView) -> tuple[Picture, ...]:
     tiles = view.tiles
     attention = ("attention x tiles (softmax)", attention_times_tiles(tiles.attention))
-    if tiles.student_probability is None:
-        maps = (("teacher evidence probability", tiles.evidence), attention)
+    if tiles.student_score is None:
+        maps = (("teacher evidence probability", tiles.evidence_score), attention)
     else:
-        maps = (("student probability", tiles.student_probability), attention)
+        maps = (("student probability", tiles.student_score), attention)
     drawn = [
         _picture(
             render_heatmap(

@@ -6,6 +6,7 @@ from typing import Any
 from wsi_kd.report.page import Cell
 
 UNDEFINED = "n/a"
+SMALLEST_P = 0.001
 TO = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}"
 
 
@@ -51,6 +52,30 @@ def interval_cell(pooled: Mapping[str, Any]) -> Cell:
     interval = "" if low is None or high is None else f"{low:.3f}{TO}{high:.3f}"
     notes = (interval, pooled["reason"])
     return number_cell(pooled["estimate"], "; ".join(note for note in notes if note))
+
+
+def difference_cell(difference: Mapping[str, Any]) -> Cell:
+    """Show a `Difference` of metrics.json with its sign, below it the interval or why there is none.
+
+    >>> difference_cell({"estimate": 0.02, "low": -0.01, "high": 0.05, "reason": ""}).note.replace(TO, " to ")
+    '-0.010 to +0.050'
+    """
+    value, low, high = (difference[key] for key in ("estimate", "low", "high"))
+    interval = "" if low is None or high is None else f"{low:+.3f}{TO}{high:+.3f}"
+    note = "; ".join(text for text in (interval, difference["reason"]) if text)
+    return Cell(UNDEFINED if value is None else f"{value:+.3f}", note=note, number=value)
+
+
+def p_cell(difference: Mapping[str, Any]) -> Cell:
+    """Show the p-value of a `Difference`; very small ones by their bound.
+
+    >>> p_cell({"p_value": 0.0312, "test": "DeLong"}), p_cell({"p_value": 1e-9, "test": "DeLong"}).text
+    (Cell(text='0.031', note='', number=0.0312), '< 0.001')
+    """
+    value = difference["p_value"]
+    if value is None:
+        return Cell(UNDEFINED)
+    return Cell("< 0.001" if value < SMALLEST_P else f"{value:.3f}", number=value)
 
 
 def spread_cell(spread: Mapping[str, Any]) -> Cell:

@@ -1,17 +1,19 @@
 """Sections of numbers: how well slides and tiles are told apart, over all, by fold, and at the threshold."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from wsi_kd.evaluation.schema import (
     ConfusionCounts,
     InstanceMetrics,
     Metrics,
+    ModelRecord,
     PooledMetric,
     RecipeMetrics,
     ScoreMetrics,
 )
 from wsi_kd.evaluation.slide_metrics import BINARY
+from wsi_kd.evaluation.summary import distinct_scores
 from wsi_kd.inference.calls import positive_name
 from wsi_kd.report.figures import Estimate, interval_chart
 from wsi_kd.report.numbers import count_cell, interval_cell, known_cell, metric_cell, spread_cell
@@ -31,6 +33,7 @@ INSTANCE_HEADINGS = {
     "roc_auc_positive_slides": "AUC: positive slides",
     "average_precision_positive_slides": "AP: positive slides",
     "roc_auc_within_slide": "AUC: within slide",
+    "average_precision_within_slide": "AP: within slide",
 }
 Outcome: TypeAlias = Literal["true_positive", "false_positive", "true_negative", "false_negative"]
 FEW_POSITIVES = 20
@@ -75,10 +78,12 @@ def instance_section(metrics: Metrics) -> Section:
         f"{cohort['labeled_tiles']:,} of {cohort['tiles']:,} tiles have a label, "
         f"{cohort['positive_tiles']:,} of them positive. Over all tiles, the many easy tiles of negative "
         "slides dominate; over positive slides alone, they cannot. Within slide: the mean over slides that "
-        "hold both labels. AP: average precision. Training saw no tile label."
+        "hold both labels. AP: average precision, to be read against its chance in the first row. Evidence, "
+        "the teacher's bag classifier on a tile alone, costs no distillation: a student must beat it. "
+        "Training saw no tile label."
     )
     headings = (Column("Tile score"), *(Column(text, numeric=True) for text in INSTANCE_HEADINGS.values()))
-    rows = tuple(_instance_row(name, record) for name, record in scores)
+    rows = (_chance_row(scores[0][1]), *(_instance_row(name, record) for name, record in scores))
     return Section(
         "tiles",
         "Tiles: where the models look",
@@ -98,7 +103,7 @@ def last_epoch_section(metrics: Metrics) -> Section:
     rows = tuple(
         _last_epoch_row(model_name(recipe, name), name, record)
         for recipe, record in metrics["recipes"].items()
-        for name in dict.fromkeys((*record["scores"], *record["instances"]))
+        for name in dict.fromkeys((*distinct_scores(record), *record["instances"]))
     )
     table = Table("Selected and last epoch: estimate and interval", columns, rows)
     return Section("epochs", "Selected and last epoch", (Note(lead), table))
@@ -128,8 +133,8 @@ def _named_scores(metrics: Metrics) -> Iterator[NamedScore]:
     for baseline, measured in metrics["baselines"].items():
         yield NamedScore(baseline_name(baseline), measured)
     for recipe, record in metrics["recipes"].items():
-        for score, measured in record["scores"].items():
-            yield NamedScore(model_name(recipe, score), measured)
+        for score in distinct_scores(record):
+            yield NamedScore(model_name(recipe, score), record["scores"][score])
 
 
 def _headline(scores: tuple[NamedScore, ...]) -> Table:
@@ -162,8 +167,19 @@ def _how_to_read(metrics: Metrics, scores: tuple[NamedScore, ...]) -> str:
         "they are: what another training would change is not in them. Scores of different folds come from "
         "different models; the mean over folds (of every seed) never compares across them. Thresholds: rule "
         f"{rules or 'none'}, chosen on the part '{parts or 'none'}' of each fold, never on test. "
+        f"{_pooling(models)}"
         "Baselines: logistic regression on the mean of a slide's tile features, or of its color alone."
     )
+
+
+def _pooling(models: Sequence[ModelRecord]) -> str:
+    """Say what the student's slide score is."""
+    ways = {
+        "the largest" if model["student_pooling"] == "max" else f"the mean of the {model['top_k']} largest"
+        for model in models
+        if model["thresholds"]["student"] is not None
+    }
+    return f"A student scores a slide by {' or '.join(sorted(ways))} of its tiles' logits. " if ways else ""
 
 
 def _cautions(metrics: Metrics, scores: tuple[NamedScore, ...]) -> Iterator[Note]:
@@ -211,6 +227,12 @@ def _estimate(score: NamedScore) -> Estimate | None:
 def _instance_row(name: str, record: InstanceMetrics) -> tuple[Cell, ...]:
     cells = (interval_cell(record["pooled"][metric]) for metric in INSTANCE_HEADINGS)
     return (Cell(name, note=record["convention"]), *cells)
+
+
+def _chance_row(record: InstanceMetrics) -> tuple[Cell, ...]:
+    levels = {**dict.fromkeys(INSTANCE_HEADINGS, 0.5), **record["chance"]}
+    note = "a score without information"
+    return (Cell("Chance", note=note), *(known_cell(levels[key], "no tiles") for key in INSTANCE_HEADINGS))
 
 
 def _last_epoch_row(label: str, score: str, record: RecipeMetrics) -> tuple[Cell, ...]:

@@ -38,7 +38,20 @@ class RunRecord(NamedTuple):
     commands: tuple[str, ...]
 
 
-RECIPE_NAMES = {"abmil": "ABMIL", "weno": "WENO"}
+RECIPE_NAMES = {
+    "abmil": "ABMIL",
+    "weno": "WENO",
+    "instance": "Instance MIL",
+    "ins": "INS",
+    "mhim": "MHIM",
+    "auto": "Auto",
+}
+SCORE_NAMES = {
+    "student_max": "student by maximum",
+    "student_topk": "student by top-k mean",
+    "attention_evidence": "attention x evidence",
+}
+"""Where the name is not the word itself."""
 BASELINE_NAMES = {
     "bag_mean": "Mean features (baseline)",
     "mean_color": "Mean color (baseline)",
@@ -51,7 +64,7 @@ def model_name(recipe: str, score: str) -> str:
     >>> model_name("weno", "student")
     'WENO student'
     """
-    return f"{RECIPE_NAMES.get(recipe, recipe)} {score}"
+    return f"{RECIPE_NAMES.get(recipe, recipe)} {SCORE_NAMES.get(score, score)}"
 
 
 def baseline_name(baseline: str) -> str:

@@ -26,6 +26,7 @@ PANELS = {
     "train_student_loss": "student: training loss",
     "val_student_loss": "student: validation loss",
     "val_student_auc": "student: validation AUC",
+    "val_instance_loss": "student: validation loss on bag labels",
 }
 
 

@@ -1,11 +1,12 @@
 """Settings of the steps that make models: split, train."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from wsi_kd.settings.base import Section
+from wsi_kd.settings.recipes import AutoSettings, InsSettings, InstanceSettings, MhimSettings
 
 
 class SplitSettings(Section):
@@ -20,22 +21,29 @@ class SplitSettings(Section):
 
 
 class MiningSettings(Section):
-    """Section `train.weno.mining`: hard positive mining, the student hiding what is too easy."""
+    """Section `train.weno.mining`: hard positive mining, the teacher learning without what is too easy."""
 
     enabled: bool = False
-    """Off by default: the paper's rule can invert the teacher on unmasked bags; see docs/weno.md."""
-    start_epoch: int = Field(default=10, ge=0)
-    """First epoch (from 0) that hides instances."""
+    """Off by default: docs/weno.md says what each rule gains and costs; the paper's can ruin the teacher."""
+    rule: Literal["random", "sub_bags", "threshold"] = "sub_bags"
+    """random: the teacher sees a random share of every bag; sub_bags: bags are cut at random into pieces that
+    carry their bag's label; threshold: the student hides what it finds too easy (the paper)."""
+    start_epoch: int = Field(default=0, ge=0)
+    """First epoch (from 0) that hides or cuts."""
+    hidden_fraction: float = Field(default=0.9, gt=0, lt=1)
+    """Rule random: share of every bag, positive or negative, that is hidden, anew at every step."""
+    pieces: int = Field(default=50, ge=2)
+    """Rule sub_bags: pieces a bag, anew at every step; a smaller bag becomes pieces of one instance."""
     threshold: float = Field(default=0.9, gt=0, lt=1)
-    """Instances whose student probability is above this are too easy."""
+    """Rule threshold: instances whose student probability is above this are too easy."""
     drop_probability: float = Field(default=0.5, gt=0, le=1)
-    """Chance that a too easy instance is hidden; 1 is the paper's rule."""
+    """Rule threshold: chance that a too easy instance is hidden; 1 is the paper's rule."""
     max_drop_fraction: float = Field(default=0.5, ge=0, le=1)
-    """Largest share of a bag that may be hidden."""
+    """Rule threshold: largest share of a bag that may be hidden."""
     symmetric: bool = True
-    """Hide too easy instances in negative bags too, so that their absence tells nothing."""
+    """Rule threshold: hide too easy instances in negative bags too, so that their absence tells less."""
     guard: bool = True
-    """Score unmasked validation bags every epoch; when they fall, roll back and stop mining."""
+    """Score whole validation bags every epoch; when they fall, roll back and stop mining."""
     guard_drop: float = Field(default=0.1, gt=0, lt=1)
     """Fall of the validation bag AUC that trips the guard."""
 
@@ -62,36 +70,61 @@ class WenoSettings(Section):
     """Epochs in which the teacher learns alone."""
     instance_batch: int = Field(default=512, ge=1)
     """Instances a student step (alternate schedule)."""
+    bag_label_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the slide's own label in the student's loss, through the witness rate; 0: the teacher's soft
+    labels alone (the paper); 1: no teacher; see docs/weno.md."""
+    witness_rate: float = Field(default=0.2, gt=0, lt=1)
+    """Share of a positive slide's tiles taken to be positive, where bag_label_share is above 0."""
     student_hidden_dim: int = Field(default=0, ge=0)
     """Width of the student's hidden layer; 0: a linear student on the shared projector."""
+    student_prototypes: int = Field(default=1, ge=1)
+    """Kinds of positive tiles that the student can hold: linear units a class, joined by log-sum-exp."""
     mining: MiningSettings = MiningSettings()
 
     @model_validator(mode="after")
     def _released_form(self) -> Self:
         if self.schedule == "released" and self.pseudo_label != "minmax_global":
             raise ValueError("schedule released makes minmax_global labels only; set pseudo_label to that")
-        if self.schedule == "released" and (self.label_floor or self.teacher_average):
-            raise ValueError("schedule released knows no label_floor and no teacher_average; set both to 0")
+        if self.schedule == "released" and (self.label_floor or self.teacher_average or self.bag_label_share):
+            raise ValueError(
+                "schedule released knows no label_floor, teacher_average or bag_label_share; set them to 0"
+            )
         return self
+
+
+WITHOUT_ATTENTION: Final = ("mean_pooling",)
+"""Teachers to which all tiles are alike: no label can be made of their attention."""
+SCORES_ALONE: Final = ("abmil", "gated_abmil", "additive_mil", "clam_sb", "clam_mb", "dsmil")
+"""Teachers that score a tile without the rest of its slide."""
+RELEASED_CLASSES: Final = 2
+"""Classes that the schedule `released` knows."""
+INS_CLASSES: Final = 2
+"""Classes that recipe ins tells apart."""
+DISTILLING: Final = frozenset({"weno", "auto"})
+"""Recipes that make soft labels."""
 
 
 class TrainSettings(Section):
     """Section `train`: the recipes and everything they share."""
 
-    recipes: tuple[Literal["abmil", "weno"], ...] = ("abmil", "weno")
-    """abmil: the teacher alone, the baseline; weno: teacher and student."""
+    recipes: tuple[Literal["abmil", "weno", "instance", "ins", "mhim", "auto"], ...] = ("abmil", "weno")
+    """abmil: the teacher alone, the baseline; weno: teacher and student; instance: an instance classifier and
+    no teacher; ins: the same with prototypes; mhim: a teacher that hides what its average finds most telling;
+    auto: abmil or weno, as the validation part says; docs/recipes.md compares them."""
     teacher: Literal[
         "abmil",
         "gated_abmil",
         "mean_pooling",
         "max_pooling",
+        "top_k_pooling",
         "additive_mil",
         "clam_sb",
+        "clam_mb",
         "dsmil",
         "dtfd",
         "transmil",
     ] = "gated_abmil"
-    """Bag classifier of both recipes; docs/teachers.md compares them."""
+    """Bag classifier of abmil, weno, mhim and auto; docs/teachers.md compares them."""
     seeds: tuple[int, ...] = (0,)
     """Every recipe is trained once a seed and fold."""
     epochs: int = Field(default=60, ge=1)
@@ -105,6 +138,15 @@ class TrainSettings(Section):
     """Instances a step: whole bags are packed together up to this many (one larger bag goes alone)."""
     bags_per_step: int = Field(default=4, ge=1)
     """Bags a step at most."""
+    projector: Literal["linear", "affine", "alexnet_cifar", "cnn_small", "resnet18"] = "linear"
+    """What makes the vectors that teacher and student share: linear (with ReLU) and affine (without) read an
+    encoder's features; the others learn from the pixels of `embed.encoder: pixels`; see docs/images.md."""
+    feature_noise: float = Field(default=0.0, ge=0)
+    """Standard deviation of the noise added to each standardized feature that is learned from, e.g. 0.5."""
+    image_chunk: int = Field(default=256, ge=1)
+    """Tiles whose activations an image projector keeps at a time: less memory in smaller pieces."""
+    image_augmentation: Literal["none", "dihedral"] = "dihedral"
+    """How an image projector is shown what it learns from: dihedral turns and mirrors each tile by chance."""
     hidden_dim: int = Field(default=128, ge=1)
     """Width of the shared projector."""
     attention_dim: int = Field(default=64, ge=1)
@@ -122,3 +164,23 @@ class TrainSettings(Section):
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     weno: WenoSettings = WenoSettings()
+    instance: InstanceSettings = InstanceSettings()
+    ins: InsSettings = InsSettings()
+    mhim: MhimSettings = MhimSettings()
+    auto: AutoSettings = AutoSettings()
+
+    @model_validator(mode="after")
+    def _labels_can_be_made(self) -> Self:
+        if not DISTILLING & set(self.recipes):
+            return self
+        if self.weno.pseudo_label != "evidence" and self.teacher in WITHOUT_ATTENTION:
+            raise ValueError(
+                f"weno.pseudo_label {self.weno.pseudo_label} is made of attention, teacher {self.teacher} "
+                "has none; set weno.pseudo_label to evidence, or take another teacher"
+            )
+        if self.weno.schedule == "released" and self.teacher not in SCORES_ALONE:
+            raise ValueError(
+                f"weno.schedule released scores instances out of their bags, teacher {self.teacher} cannot; "
+                f"set teacher to one of {', '.join(SCORES_ALONE)}, or weno.schedule to alternate"
+            )
+        return self

@@ -19,6 +19,8 @@ class EvaluateSettings(Section):
     """Resamples of patients for an interval."""
     confidence: float = Field(default=0.95, gt=0, lt=1)
     seed: int = 0
+    baseline: str = "abmil"
+    """Recipe that every other one is compared with, with p-values; without it nothing is compared."""
 
 
 class ReportSettings(Section):

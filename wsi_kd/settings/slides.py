@@ -1,9 +1,9 @@
 """Settings of the steps that read slides: mask, tile, embed."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wsi_kd.settings.base import Section
 
@@ -69,7 +69,8 @@ class EmbedSettings(Section):
     """Section `embed`: tiles -> features by a frozen encoder."""
 
     encoder: str = "stain_texture"
-    """`stain_texture` (embedded, needs no download) or any timm name, hub names (hf-hub:...) included."""
+    """`stain_texture` (embedded, needs no download) or any timm name, hub names (hf-hub:...) included;
+    `pixels`: the tiles themselves, for a projector that learns from images (needs input_px)."""
     weights: Path | None = None
     """Local weight file (.safetensors, or .pt read with weights_only) for a timm encoder; else timm's own."""
     input_px: int | None = Field(default=None, ge=8)
@@ -81,7 +82,7 @@ class EmbedSettings(Section):
     model_arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """Passed on to timm's constructor, as a model card asks (UNI: init_values, dynamic_img_size)."""
     dtype: Literal["float16", "float32"] = "float16"
-    """How features are stored."""
+    """How features are stored; pixels are stored as uint8."""
     batch_size: int = Field(default=64, ge=1)
     """Tiles a forward pass."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -90,3 +91,9 @@ class EmbedSettings(Section):
     """auto, cpu, cuda or cuda:N."""
     max_damaged_fraction: float = Field(default=0.05, ge=0, le=1)
     """A slide ends as damaged_tiles when a larger share of its tiles cannot be read; fewer are left out."""
+
+    @model_validator(mode="after")
+    def _pixels_have_an_edge(self) -> Self:
+        if self.encoder == "pixels" and self.input_px is None:
+            raise ValueError("encoder pixels needs input_px; tile.tile_px's value stores tiles as they are")
+        return self

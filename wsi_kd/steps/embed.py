@@ -25,7 +25,7 @@ from wsi_kd.settings.slides import EmbedSettings
 from wsi_kd.slides.fingerprint import slide_fingerprint
 from wsi_kd.slides.pyramid import plan_read, read_tile
 from wsi_kd.slides.reader import open_slide
-from wsi_kd.steps.encoder import build_encoder, weights_identity
+from wsi_kd.steps.encoder import build_encoder, stored_dtype, weights_identity
 from wsi_kd.steps.status import failure, inputs_hash, status_row, write_status
 
 STEP = "embed"
@@ -164,7 +164,9 @@ def _check_damage(found: EmbeddedTiles, header: dict[str, Any], *, max_fraction:
 
 
 def _stored(features: FeatureArray, slide_id: str, embed: EmbedSettings) -> FeatureArray:
-    """Round features to the stored type, refusing values that it does not hold."""
+    """Round features to the stored type, refusing values that it does not hold; pixels stay as they are."""
+    if features.dtype == np.uint8:
+        return features
     if not np.isfinite(features).all():
         raise BadInput(
             f"{slide_id}: encoder '{embed.encoder}' gives features that are not finite; "
@@ -188,6 +190,7 @@ def _header(tiles: TileFile, encoder: Encoder | None, settings: Settings) -> dic
         "encoder_settings": {**encoder.settings} if encoder else {},
         "weights_hash": encoder.weights_hash if encoder else "",
         "feature_dim": encoder.feature_dim if encoder else 0,
+        "feature_dtype": stored_dtype(settings.embed),
         "feature_names": list(encoder.feature_names) if encoder else [],
         "damaged_tiles": 0,
         "damaged_reasons": [],
@@ -196,8 +199,7 @@ def _header(tiles: TileFile, encoder: Encoder | None, settings: Settings) -> dic
 
 
 def _without_features(tiles: TileFile, header: dict[str, Any]) -> FeatureFile:
-    dtype = header["settings"]["embed"]["dtype"]
-    features = np.zeros((0, header["feature_dim"]), dtype)
+    features = np.zeros((0, header["feature_dim"]), header["feature_dtype"])
     return FeatureFile(tiles.slide_id, features, tiles.coords[:0], tiles.tile_labels[:0], header)
 
 

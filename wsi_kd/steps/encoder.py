@@ -4,6 +4,7 @@ from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import file_hash
 from wsi_kd.core.provenance import package_versions
 from wsi_kd.features.encoders import STAIN_TEXTURE, Encoder, create_encoder
+from wsi_kd.features.pixels import PIXELS, PIXELS_DTYPE
 from wsi_kd.settings.slides import EmbedSettings
 
 
@@ -27,4 +28,10 @@ def weights_identity(embed: EmbedSettings) -> dict[str, str]:
         if not embed.weights.is_file():
             raise BadInput(f"{embed.weights}: no such weight file; correct embed.weights")
         return {"weights_sha256": file_hash(embed.weights)}
-    return {} if embed.encoder == STAIN_TEXTURE else {"timm": package_versions()["timm"]}
+    without_network = embed.encoder in {STAIN_TEXTURE, PIXELS}
+    return {} if without_network else {"timm": package_versions()["timm"]}
+
+
+def stored_dtype(embed: EmbedSettings) -> str:
+    """Return the type that features are stored in: what embed.dtype says, but pixels as what they are."""
+    return PIXELS_DTYPE if embed.encoder == PIXELS else embed.dtype

@@ -10,19 +10,22 @@ from wsi_kd.bags.manifest import Manifest
 from wsi_kd.bags.splits import Fold
 from wsi_kd.core.files import publish_json, publish_table
 from wsi_kd.core.provenance import RESEARCH_ONLY, stamp
-from wsi_kd.evaluation.baselines import SlideVectors, baseline_scores, color_columns
+from wsi_kd.evaluation.against_baseline import MeasuredRecipe, compare_recipes
+from wsi_kd.evaluation.baselines import SlideVectors, baseline_scores, color_columns, slide_vector
 from wsi_kd.evaluation.cohort import describe_cohort
-from wsi_kd.evaluation.localization import CONVENTIONS, instance_metrics
+from wsi_kd.evaluation.localization import CONVENTIONS, measure_tiles
 from wsi_kd.evaluation.schema import (
     Measured,
     Metrics,
     ModelRecord,
+    RecipeMetrics,
     ScoreMetrics,
     Stamp,
 )
-from wsi_kd.evaluation.slide_metrics import SlideScores, score_metrics
+from wsi_kd.evaluation.slide_metrics import SlideMeasurement, SlideScores, measure_slides
 from wsi_kd.features.store import read_features
-from wsi_kd.inference.tables import SLIDE_COLUMNS
+from wsi_kd.inference.predict import SLIDE_SCORES
+from wsi_kd.inference.tables import prediction_cells, prediction_columns
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.results import EvaluateSettings
 from wsi_kd.steps.scored_models import (
@@ -77,9 +80,16 @@ def run_evaluate(
     folds = read_splits(splits_path).folds
     models = _read_models(prediction_dirs, manifest.classes, folds=folds)
     last = _read_models([folder / LAST_FOLDER for folder in prediction_dirs], manifest.classes, folds=folds)
-    recipes = list(dict.fromkeys(model.table.header["recipe"] for model in models))
     facts = _feature_facts(manifest, folds, features_dir=features_dir)
     annotated = has_annotations(manifest)
+    recipes = list(dict.fromkeys(model.table.header["recipe"] for model in models))
+    selected, final = (
+        {
+            name: _measure(_of(scored, name), annotated=annotated, settings=settings.evaluate)
+            for name in recipes
+        }
+        for scored in (models, last)
+    )
     made_with = {"evaluate": settings.evaluate.model_dump(mode="json")}
     metrics: Metrics = {
         **cast("Stamp", stamp("metrics", made_with)),
@@ -93,18 +103,13 @@ def run_evaluate(
             positive_tiles=facts.positive_tiles,
         ),
         "recipes": {
-            recipe: {
-                "models": [_model_record(model) for model in _of(models, recipe)],
-                **_measured(
-                    _of(models, recipe), manifest.classes, annotated=annotated, settings=settings.evaluate
-                ),
-                "last": _measured(
-                    _of(last, recipe), manifest.classes, annotated=annotated, settings=settings.evaluate
-                ),
-            }
-            for recipe in recipes
+            recipe: _recipe_metrics(_of(models, recipe), measured, last=final[recipe])
+            for recipe, measured in selected.items()
         },
         "baselines": _baselines(facts, folds, classes=len(manifest.classes), settings=settings.evaluate),
+        "comparisons": compare_recipes(
+            selected, baseline=settings.evaluate.baseline, confidence=settings.evaluate.confidence
+        ),
         "research_only": RESEARCH_ONLY,
     }
     _write_predictions(out_dir / "predictions.csv", models, manifest.classes)
@@ -125,25 +130,22 @@ def _of(models: Sequence[ModelPredictions], recipe: str) -> list[ModelPrediction
     return [model for model in models if model.table.header["recipe"] == recipe]
 
 
-def _measured(
-    models: Sequence[ModelPredictions],
-    classes: Sequence[str],
-    *,
-    annotated: bool,
-    settings: EvaluateSettings,
-) -> Measured:
+def _measure(
+    models: Sequence[ModelPredictions], *, annotated: bool, settings: EvaluateSettings
+) -> MeasuredRecipe:
     """Measure one recipe; its tiles are in memory only while this runs, and only where there are labels."""
     with_student = all(row.student_probability is not None for model in models for row in model.test_rows)
-    scores = ("teacher", "student") if with_student else ("teacher",)
-    tile_names = ("attention", "evidence", "student") if with_student else ("attention", "evidence")
+    classes = models[0].table.header["classes"]
+    scores = SLIDE_SCORES if with_student else SLIDE_SCORES[:1]
     tiles = [read_tiles(model) for model in models] if annotated else []
-    return {
-        "scores": {
-            name: _score_metrics([slide_scores(model, name, classes) for model in models], settings)
+    tile_names = CONVENTIONS if any(kept.labels.any() for kept in tiles) else ()
+    return MeasuredRecipe(
+        slides={
+            name: _measure_slides([slide_scores(model, name, classes) for model in models], settings)
             for name in scores
         },
-        "instances": {
-            name: instance_metrics(
+        tiles={
+            name: measure_tiles(
                 [tile_scores(model, kept, name) for model, kept in zip(models, tiles, strict=True)],
                 convention=CONVENTIONS[name],
                 samples=settings.bootstrap_samples,
@@ -151,8 +153,25 @@ def _measured(
                 seed=settings.seed,
             )
             for name in tile_names
-            if any(kept.labels.any() for kept in tiles)
+            if all(name in kept.scores for kept in tiles)
         },
+    )
+
+
+def _recipe_metrics(
+    models: Sequence[ModelPredictions], selected: MeasuredRecipe, *, last: MeasuredRecipe
+) -> RecipeMetrics:
+    return {
+        "models": [_model_record(model) for model in models],
+        **_records(selected),
+        "last": _records(last),
+    }
+
+
+def _records(measured: MeasuredRecipe) -> Measured:
+    return {
+        "scores": {name: found.metrics for name, found in measured.slides.items()},
+        "instances": {name: found.metrics for name, found in measured.tiles.items()},
     }
 
 
@@ -162,15 +181,17 @@ def _model_record(model: ModelPredictions) -> ModelRecord:
         "seed": header["seed"],
         "fold": header["fold"],
         "epoch": header["epoch"],
-        "thresholds": {score: header["thresholds"].get(score) for score in ("teacher", "student")},
+        "thresholds": header["thresholds"],
         "threshold_rule": header["threshold_rule"],
         "threshold_split": header["threshold_split"],
+        "student_pooling": header["student_pooling"],
+        "top_k": header["top_k"],
         "weights_sha256": header["weights_sha256"],
     }
 
 
-def _score_metrics(parts: Sequence[SlideScores], settings: EvaluateSettings) -> ScoreMetrics:
-    return score_metrics(
+def _measure_slides(parts: Sequence[SlideScores], settings: EvaluateSettings) -> SlideMeasurement:
+    return measure_slides(
         parts, samples=settings.bootstrap_samples, confidence=settings.confidence, seed=settings.seed
     )
 
@@ -183,7 +204,7 @@ def _baselines(
     if columns is not None:
         vectors["mean_color"] = facts.slides._replace(vectors=facts.slides.vectors[:, columns])
     return {
-        name: _score_metrics(baseline_scores(chosen, folds, classes=classes), settings)
+        name: _measure_slides(baseline_scores(chosen, folds, classes=classes), settings).metrics
         for name, chosen in vectors.items()
     }
 
@@ -197,7 +218,7 @@ def _feature_facts(manifest: Manifest, folds: Sequence[Fold], *, features_dir: P
     labeled = positive = 0
     for row in rows:
         file = read_features(features_dir / f"{row.slide_id}.h5")
-        means.append(file.features.mean(axis=0, dtype=np.float64))
+        means.append(slide_vector(file.features))
         names = list(file.header.get("feature_names", []))
         if row.slide_id in tested:
             negative = row.label == manifest.classes[0]
@@ -214,12 +235,11 @@ def _feature_facts(manifest: Manifest, folds: Sequence[Fold], *, features_dir: P
 
 def _write_predictions(path: Path, models: Sequence[ModelPredictions], classes: Sequence[str]) -> None:
     """Write the test parts of all models as one table."""
-    columns = ("recipe", "seed", "fold", *SLIDE_COLUMNS, *(f"probability_{name}" for name in classes))
+    columns = ("recipe", "seed", "fold", *prediction_columns(classes))
     rows = (
         (
             *(model.table.header[key] for key in ("recipe", "seed", "fold")),
-            *("" if value is None else value for value in row[:-1]),
-            *row.class_probabilities,
+            *prediction_cells(row, classes),
         )
         for model in models
         for row in model.test_rows

@@ -213,7 +213,7 @@ def _write_scores(scored: ScoredSlide, inference: Inference, *, folder: Path) ->
         tile_labels=scored.features.tile_labels,
     )
     described = {**stamp("tile_scores", without_paths(model_header["sections"])), "slide_id": slide_id}
-    write_tiles_csv(folder / TILES_CSV, tiles, header=described)
+    write_tiles_csv(folder / TILES_CSV, tiles, classes=model_header["classes"], header=described)
     write_tiles_geojson(
         folder / TILES_GEOJSON,
         tiles,
@@ -226,13 +226,13 @@ def _write_scores(scored: ScoredSlide, inference: Inference, *, folder: Path) ->
 
 
 def _draw(path: Path, tiles: TileTable, thumbnail: Thumbnail, *, title: str, slide_mpp: float) -> None:
-    student = tiles.student_probability
+    student = tiles.student_score
     pixels: Pixels = thumbnail.pixels
     draw_heatmap(
         path,
         pixels=pixels,
         coords=tiles.coords,
-        scores=tiles.evidence if student is None else student,
+        scores=tiles.evidence_score if student is None else student,
         tile_level0_px=tiles.tile_level0_px,
         level0_px_per_px=thumbnail.level0_px_per_px,
         origin=thumbnail.origin,

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from wsi_kd.bags.manifest import Manifest, SlideRow
 from wsi_kd.core.device import choose_device
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.provenance import stamp
 from wsi_kd.features.store import FeatureFile, read_features
-from wsi_kd.inference.calls import positive_probability, student_call, teacher_call
-from wsi_kd.inference.predict import SlidePrediction
+from wsi_kd.inference.calls import slide_call
+from wsi_kd.inference.predict import SLIDE_SCORES, SlidePrediction, slide_scores
 from wsi_kd.inference.slide import predict_slide
-from wsi_kd.inference.tables import PredictionRow, tile_table, write_predictions, write_tiles_csv
+from wsi_kd.inference.tables import BINARY, PredictionRow, tile_table, write_predictions, write_tiles_csv
 from wsi_kd.settings.all import Settings
 from wsi_kd.steps.scored_models import LAST_FOLDER, has_annotations, manifest_rows
 from wsi_kd.steps.split import read_splits
@@ -26,9 +28,21 @@ MODEL_FACTS = (
     "thresholds",
     "threshold_rule",
     "threshold_split",
+    "student_pooling",
+    "top_k",
     "weights_sha256",
 )
 """Members of a checkpoint's header that a prediction table repeats."""
+
+
+class _Job(NamedTuple):
+    """One model and where its scores go."""
+
+    loaded: LoadedModel
+    out_dir: Path
+    with_tiles: bool
+    facts: dict[str, Any]
+    made_with: dict[str, Any]
 
 
 def run_predict(
@@ -44,50 +58,41 @@ def run_predict(
     """Write `predictions.csv` (val and test slides) and `tiles/<slide_id>.csv` (test slides) to `out_dir`.
 
     The same of the last epoch's model goes to the folder `last` below it: it is reported, not used. Its tiles
-    are written only where the manifest names annotations: nothing but tile labels asks for them.
+    are written only where the manifest names annotations: nothing but tile labels asks for them. Every
+    feature file is read once, for both models.
 
     Raises:
         BadInput: a model of another fold, other classes or other features; damaged or missing files.
         RunFailed: a file could not be written.
     """
     slides = _scored_slides(manifest, splits_path, fold=fold)
+    device = choose_device(settings.predict.device)
+    made_with = {"predict": settings.predict.model_dump(mode="json")}
+    jobs = []
     for name, folder in (("last", out_dir / LAST_FOLDER), ("model", out_dir)):
         loaded = load_model(model_dir, name=name)
         _check_model(loaded.header, model_dir, classes=manifest.classes, fold=fold)
+        loaded.model.to(device)
         with_tiles = name == "model" or has_annotations(manifest)
-        _predict(
-            loaded,
-            slides,
-            features_dir=features_dir,
-            out_dir=folder,
-            with_tiles=with_tiles,
-            settings=settings,
-        )
+        facts = {key: loaded.header[key] for key in MODEL_FACTS}
+        jobs.append(_Job(loaded, folder, with_tiles=with_tiles, facts=facts, made_with=made_with))
+    rows: list[list[PredictionRow]] = [[] for _ in jobs]
+    for row, part in slides:
+        slide = read_features(features_dir / f"{row.slide_id}.h5")
+        for job, scored in zip(jobs, rows, strict=True):
+            scored.append(_predict(job, slide, row=row, part=part, device=device))
+    for job, scored in zip(jobs, rows, strict=True):
+        header = {**stamp("predictions", made_with), **job.facts}
+        write_predictions(job.out_dir / "predictions.csv", scored, classes=manifest.classes, header=header)
 
 
 def _predict(
-    loaded: LoadedModel,
-    slides: Sequence[tuple[SlideRow, str]],
-    *,
-    features_dir: Path,
-    out_dir: Path,
-    with_tiles: bool,
-    settings: Settings,
-) -> None:
-    device = choose_device(settings.predict.device)
-    loaded.model.to(device)
-    made_with = {"predict": settings.predict.model_dump(mode="json")}
-    facts = {key: loaded.header[key] for key in MODEL_FACTS}
-    rows = []
-    for row, part in slides:
-        slide = read_features(features_dir / f"{row.slide_id}.h5")
-        prediction = predict_slide(loaded, slide, device=device)
-        rows.append(_prediction_row(row, part, prediction, header=loaded.header))
-        if part == "test" and with_tiles:
-            tiles_path = out_dir / "tiles" / f"{row.slide_id}.csv"
-            _write_tiles(tiles_path, slide, prediction, header={**stamp("tile_scores", made_with), **facts})
-    header = {**stamp("predictions", made_with), **facts}
-    write_predictions(out_dir / "predictions.csv", rows, classes=loaded.header["classes"], header=header)
+    job: _Job, slide: FeatureFile, *, row: SlideRow, part: str, device: torch.device
+) -> PredictionRow:
+    prediction = predict_slide(job.loaded, slide, device=device)
+    if part == "test" and job.with_tiles:
+        _write_tiles(job, slide, prediction)
+    return _prediction_row(row, part, prediction, header=job.loaded.header)
 
 
 def _scored_slides(manifest: Manifest, splits_path: Path, *, fold: int) -> list[tuple[SlideRow, str]]:
@@ -115,33 +120,42 @@ def _prediction_row(
     row: SlideRow, part: str, prediction: SlidePrediction, *, header: Mapping[str, Any]
 ) -> PredictionRow:
     classes, thresholds = header["classes"], header["thresholds"]
-    probabilities = prediction.teacher_probability
-    student = prediction.student_probability
+    teacher, student = prediction.teacher_probability, prediction.student
+    scored = {**dict.fromkeys(SLIDE_SCORES), **slide_scores(prediction)}
+    by_class: dict[str, Any] = {}
+    if student is not None and len(classes) > BINARY:
+        by_class = {
+            "student_class_probabilities": tuple(student.deployed.tolist()),
+            "student_max_class_probabilities": tuple(student.by_max.tolist()),
+            "student_topk_class_probabilities": tuple(student.by_topk.tolist()),
+        }
+    fields: dict[str, Any] = {
+        **{f"{score}_probability": value for score, value in scored.items()},
+        **{f"threshold_{score}": thresholds[score] for score in scored},
+    }
     return PredictionRow(
         slide_id=row.slide_id,
         case_id=row.case_id,
         site=row.site,
         label=row.label,
         part=part,
-        teacher_probability=positive_probability(probabilities),
-        student_probability=student,
-        teacher_call=teacher_call(probabilities, classes=classes, threshold=thresholds["teacher"]),
+        teacher_call=slide_call(teacher, classes=classes, threshold=thresholds["teacher"]),
         student_call=""
         if student is None
-        else student_call(student, classes=classes, threshold=thresholds["student"]),
-        threshold_teacher=thresholds["teacher"],
-        threshold_student=None if student is None else thresholds["student"],
-        class_probabilities=tuple(probabilities.tolist()),
+        else slide_call(student.deployed, classes=classes, threshold=thresholds["student"]),
+        class_probabilities=tuple(teacher.tolist()),
+        **fields,
+        **by_class,
     )
 
 
-def _write_tiles(
-    path: Path, slide: FeatureFile, prediction: SlidePrediction, *, header: Mapping[str, Any]
-) -> None:
+def _write_tiles(job: _Job, slide: FeatureFile, prediction: SlidePrediction) -> None:
     tiles = tile_table(
         prediction,
         coords=slide.coords,
         tile_level0_px=float(slide.header["tile_level0_px"]),
         tile_labels=slide.tile_labels,
     )
-    write_tiles_csv(path, tiles, header={**header, "slide_id": slide.slide_id})
+    header = {**stamp("tile_scores", job.made_with), **job.facts, "slide_id": slide.slide_id}
+    path = job.out_dir / "tiles" / f"{slide.slide_id}.csv"
+    write_tiles_csv(path, tiles, classes=job.loaded.header["classes"], header=header)

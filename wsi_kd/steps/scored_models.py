@@ -11,6 +11,7 @@ from wsi_kd.bags.manifest import Manifest, SlideRow
 from wsi_kd.bags.splits import Fold
 from wsi_kd.bags.tables import listed
 from wsi_kd.core.errors import BadInput
+from wsi_kd.evaluation.instance_measures import attention_evidence
 from wsi_kd.evaluation.localization import TileScores
 from wsi_kd.evaluation.slide_metrics import BINARY, SlideScores
 from wsi_kd.inference.attention import attention_times_tiles
@@ -38,7 +39,8 @@ class ModelTiles(NamedTuple):
     """The tiles of one model's test slides that have a known label: all that is kept in memory."""
 
     scores: dict[str, Float64[np.ndarray, "tiles"]]
-    """By tile score: attention (times the number of tiles), evidence, student where there is one."""
+    """By tile score: attention (times the number of tiles), attention_evidence (that times the evidence),
+    evidence, student where there is one; of more than two classes: of any positive class."""
     labels: Bool[np.ndarray, "tiles"]
     slide: Int64[np.ndarray, "tiles"]
     """Position of the tile's slide in the model's `test_rows`."""
@@ -135,9 +137,14 @@ def read_tiles(model: ModelPredictions) -> ModelTiles:
         negative = row.label == model.table.header["classes"][0]
         truth = np.zeros_like(tiles.tile_labels) if negative else tiles.tile_labels
         known = truth >= 0
-        scores = {"attention": attention_times_tiles(tiles.attention), "evidence": tiles.evidence}
-        if tiles.student_probability is not None:
-            scores["student"] = tiles.student_probability
+        attention, evidence = attention_times_tiles(tiles.attention), tiles.evidence_score
+        scores = {
+            "attention": attention,
+            "attention_evidence": attention_evidence(attention, evidence),
+            "evidence": evidence,
+        }
+        if tiles.student_score is not None:
+            scores["student"] = tiles.student_score
         for name, values in scores.items():
             kept.setdefault(name, []).append(values[known])
         labels.append(truth[known] == 1)
@@ -147,25 +154,27 @@ def read_tiles(model: ModelPredictions) -> ModelTiles:
 
 
 def slide_scores(model: ModelPredictions, score: str, classes: Sequence[str]) -> SlideScores:
-    """Return the score `teacher` or `student` of the test slides."""
+    """Return one of `SLIDE_SCORES` of the test slides."""
     rows = model.test_rows
     values = np.array([getattr(row, f"{score}_probability") for row in rows], dtype=np.float64)
     threshold = model.table.header["thresholds"][score]
-    many = score == "teacher" and len(classes) > BINARY
+    field = "class_probabilities" if score == "teacher" else f"{score}_class_probabilities"
+    many = len(classes) > BINARY
     return SlideScores(
         seed=model.table.header["seed"],
         fold=model.table.header["fold"],
+        slide_ids=tuple(row.slide_id for row in rows),
         case_ids=tuple(row.case_id for row in rows),
         labels=np.array([list(classes).index(row.label) for row in rows], dtype=np.int64),
         scores=values,
         calls=values >= threshold,
-        class_probabilities=np.array([row.class_probabilities for row in rows]) if many else None,
+        class_probabilities=np.array([getattr(row, field) for row in rows]) if many else None,
         threshold=threshold,
     )
 
 
 def tile_scores(model: ModelPredictions, tiles: ModelTiles, score: str) -> TileScores:
-    """Return the score `attention`, `evidence` or `student` of the tiles that `read_tiles` kept."""
+    """Return one of the tile scores that `read_tiles` kept."""
     return TileScores(
         seed=model.table.header["seed"],
         fold=model.table.header["fold"],

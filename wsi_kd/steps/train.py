@@ -17,26 +17,21 @@ from wsi_kd.core.errors import BadInput, unknown_name
 from wsi_kd.core.files import publish_table
 from wsi_kd.core.provenance import stamp
 from wsi_kd.evaluation.classification import choose_threshold
-from wsi_kd.inference.calls import positive_probability
-from wsi_kd.inference.predict import predict_bag
+from wsi_kd.inference.predict import SLIDE_SCORES, predict_bag, slide_scores
 from wsi_kd.mil.weno import TeacherStudent
 from wsi_kd.settings.all import Settings
-from wsi_kd.settings.models import TrainSettings
+from wsi_kd.settings.models import DISTILLING, TrainSettings
 from wsi_kd.steps.split import read_splits
-from wsi_kd.steps.train_plan import plan_architecture, plan_distillation, plan_mining, plan_optimization
+from wsi_kd.steps.train_plan import plan_architecture, plan_distillation, plan_optimization
+from wsi_kd.steps.train_recipes import RECIPES, recipe_architecture
 from wsi_kd.training.checkpoint import save_model
+from wsi_kd.training.distillation_checks import check_distillation
 from wsi_kd.training.loop import OnEpoch, Trained
-from wsi_kd.training.recipes.abmil import train_abmil
-from wsi_kd.training.recipes.weno import train_weno
+from wsi_kd.training.recipes.auto import CANDIDATES, remove_candidates
 from wsi_kd.training.state import HistoryRow, remove_state
 
 SLIDE_SECTIONS: Final = ("slides", "mask", "tile", "embed")
 """Sections that turn a slide into features: `infer` takes them from the checkpoint."""
-
-RECIPES: Final = ("abmil", "weno")
-SCORES_ALONE: Final = ("abmil", "gated_abmil", "additive_mil", "clam_sb")
-"""Teachers whose attention does not depend on the rest of the bag."""
-BINARY: Final = 2
 
 
 class Job(NamedTuple):
@@ -66,8 +61,8 @@ def run_train(
     to `out_dir`. A killed run leaves `state.safetensors` there and goes on from it, bit for bit on a CPU.
 
     Raises:
-        BadInput: an unknown recipe, weno with other than two classes, no such fold, features that were made
-            with other settings, parts that cannot be trained on.
+        BadInput: an unknown recipe, a teacher that cannot make the soft labels asked for, no such fold,
+            features that were made with other settings, parts that cannot be trained on.
         RunFailed: a loss that is not finite, a file that could not be written.
     """
     job = Job(recipe, seed, fold, manifest.classes, settings)
@@ -75,7 +70,7 @@ def run_train(
     train, val = _load_parts(_fold(splits_path, fold), manifest, features_dir)
     _check_features(train, settings)
     trained = _train_with_progress(job, train, val, work_dir=out_dir)
-    facts = _facts(job, train)
+    facts = _facts(job, train, with_student=trained.model.student is not None)
     models = {
         "last": (trained.last_model, len(trained.history) - 1),
         "model": (trained.model, trained.selected_epoch),
@@ -86,22 +81,15 @@ def run_train(
         header = {**facts, "epoch": epoch, "thresholds": thresholds}
         save_model(out_dir, name, model, header=header)
     remove_state(out_dir)
+    remove_candidates(out_dir)
 
 
 def _check_job(job: Job) -> None:
     if job.recipe not in RECIPES:
         raise unknown_name("recipe", job.recipe, RECIPES)
-    if job.recipe == "weno" and len(job.classes) != BINARY:
-        raise BadInput(
-            f"recipe weno tells positive from negative instances and needs two classes, found "
-            f"{len(job.classes)} ({', '.join(job.classes)}); set train.recipes to [abmil], or merge classes"
-        )
-    weno, teacher = job.settings.train.weno, job.settings.train.teacher
-    if job.recipe == "weno" and weno.schedule == "released" and teacher not in SCORES_ALONE:
-        raise BadInput(
-            f"train.weno.schedule released scores instances out of their bags, teacher {teacher} cannot; "
-            f"set train.teacher to one of {', '.join(SCORES_ALONE)}, or train.weno.schedule to alternate"
-        )
+    if job.recipe in DISTILLING:
+        train = job.settings.train
+        check_distillation(train.teacher, plan_distillation(train), classes=len(job.classes))
 
 
 def _fold(splits_path: Path, fold: int) -> Fold:
@@ -160,51 +148,43 @@ def _train_with_progress(job: Job, train: BagSet, val: BagSet, *, work_dir: Path
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         what = f"{job.recipe} seed {job.seed} fold {job.fold}"
-        task = bar.add_task(what, total=job.settings.train.epochs, loss=float("nan"))
+        trainings = len(CANDIDATES) if job.recipe == "auto" else 1
+        total = trainings * job.settings.train.epochs
+        task = bar.add_task(what, total=total, loss=float("nan"))
 
         def on_epoch(row: HistoryRow) -> None:
             bar.update(task, advance=1, loss=row["selection_loss"])
 
-        return _train(job, train, val, work_dir=work_dir, on_epoch=on_epoch)
+        return train_recipe(job, train, val, work_dir=work_dir, on_epoch=on_epoch)
 
 
-def _train(job: Job, train: BagSet, val: BagSet, *, work_dir: Path, on_epoch: OnEpoch) -> Trained:
+def train_recipe(job: Job, train: BagSet, val: BagSet, *, work_dir: Path, on_epoch: OnEpoch) -> Trained:
+    """Train the job's recipe on bags in memory; the step and the benchmarks share it."""
     settings = job.settings.train
-    if job.recipe == "abmil":
-        return train_abmil(
-            train,
-            val,
-            classes=len(job.classes),
-            architecture=plan_architecture(settings),
-            optimization=plan_optimization(settings, seed=job.seed),
-            work_dir=work_dir,
-            on_epoch=on_epoch,
-        )
-    return train_weno(
+    return RECIPES[job.recipe](settings)(
         train,
         val,
+        classes=len(job.classes),
         architecture=plan_architecture(settings),
         optimization=plan_optimization(settings, seed=job.seed),
-        distillation=plan_distillation(settings),
-        mining=plan_mining(settings),
         work_dir=work_dir,
         on_epoch=on_epoch,
     )
 
 
-def _facts(job: Job, train: BagSet) -> dict[str, Any]:
+def _facts(job: Job, train: BagSet, *, with_student: bool) -> dict[str, Any]:
     settings = job.settings
     model = {
-        **plan_architecture(settings.train)._asdict(),
+        **recipe_architecture(job.recipe, settings.train)._asdict(),
         "feature_dim": int(train.features.shape[1]),
         "classes": len(job.classes),
-        "with_student": job.recipe == "weno",
+        "with_student": with_student,
     }
     made_with = {"train": settings.train.model_dump(mode="json")}
     return {
         **stamp("model", made_with),
         "recipe": job.recipe,
-        "teacher": settings.train.teacher,
+        "teacher": model["teacher"],
         "model": model,
         "classes": list(job.classes),
         "feature_dim": model["feature_dim"],
@@ -222,30 +202,29 @@ def _facts(job: Job, train: BagSet) -> dict[str, Any]:
 def choose_thresholds(
     model: TeacherStudent, val: BagSet, *, settings: TrainSettings
 ) -> dict[str, float | None]:
-    """Return the operating points of teacher and student (None without one) on the validation part."""
+    """Return the operating point of every slide score on the validation part; the student's None without one.
+
+    Both poolings of the student have their own, for both are evaluated.
+    """
     device = choose_device(settings.device)
     model.to(device)
-    predictions = [
-        predict_bag(
-            model,
-            val.features[start:end],
-            student_pooling=settings.student_pooling,
-            top_k=settings.top_k,
-            device=device,
+    scored = [
+        slide_scores(
+            predict_bag(
+                model,
+                val.features[start:end],
+                student_pooling=settings.student_pooling,
+                top_k=settings.top_k,
+                device=device,
+            )
         )
         for start, end in pairwise(val.offsets)
-    ]
-    teacher = [positive_probability(prediction.teacher_probability) for prediction in predictions]
-    student = [
-        prediction.student_probability
-        for prediction in predictions
-        if prediction.student_probability is not None
     ]
     labels = (val.labels > 0).astype(np.int64)
     model.to("cpu")
     return {
-        "teacher": _threshold(labels, teacher, settings),
-        "student": _threshold(labels, student, settings) if student else None,
+        name: _threshold(labels, [scores[name] for scores in scored], settings) if name in scored[0] else None
+        for name in SLIDE_SCORES
     }
 
 

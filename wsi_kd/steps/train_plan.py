@@ -1,7 +1,7 @@
 """Section `train` of the settings -> the plain values that recipes take: where the settings stop."""
 
 from wsi_kd.settings.models import TrainSettings
-from wsi_kd.training.plan import Architecture, Distillation, Mining, Optimization
+from wsi_kd.training.plan import Architecture, Distillation, Masking, Mining, Optimization, Prototyping
 
 
 def plan_architecture(settings: TrainSettings) -> Architecture:
@@ -12,6 +12,9 @@ def plan_architecture(settings: TrainSettings) -> Architecture:
         attention_dim=settings.attention_dim,
         dropout=settings.dropout,
         student_hidden_dim=settings.weno.student_hidden_dim,
+        student_prototypes=settings.weno.student_prototypes,
+        projector=settings.projector,
+        top_k=settings.top_k,
     )
 
 
@@ -28,6 +31,9 @@ def plan_optimization(settings: TrainSettings, *, seed: int) -> Optimization:
         seed=seed,
         precision=settings.precision,
         device=settings.device,
+        feature_noise=settings.feature_noise,
+        image_chunk=settings.image_chunk,
+        image_augmentation=settings.image_augmentation,
     )
 
 
@@ -45,6 +51,8 @@ def plan_distillation(settings: TrainSettings) -> Distillation:
         instance_batch=weno.instance_batch,
         student_pooling=settings.student_pooling,
         top_k=settings.top_k,
+        bag_label_share=weno.bag_label_share,
+        witness_rate=weno.witness_rate,
     )
 
 
@@ -52,3 +60,13 @@ def plan_mining(settings: TrainSettings) -> Mining | None:
     """Return how hard positives are mined; None where that is off."""
     mining = settings.weno.mining
     return Mining(**mining.model_dump(exclude={"enabled"})) if mining.enabled else None
+
+
+def plan_masking(settings: TrainSettings) -> Masking:
+    """Return how recipe mhim masks."""
+    return Masking(**settings.mhim.model_dump())
+
+
+def plan_prototyping(settings: TrainSettings) -> Prototyping:
+    """Return how recipe ins labels instances."""
+    return Prototyping(**settings.ins.model_dump())

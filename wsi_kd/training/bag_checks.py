@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wsi_kd.bags.datasets import BagSet
 from wsi_kd.core.errors import BadInput
+from wsi_kd.mil.colors import color_statistics
 
 ROWS_AT_ONCE: Final = 65_536
 
@@ -28,7 +29,7 @@ def check_bags(bags: BagSet, *, classes: int, part: str) -> None:
     damaged = [
         slide_id
         for slide_id, (start, end) in zip(bags.slide_ids, pairwise(bags.offsets), strict=True)
-        if not np.isfinite(bags.features[start:end]).all()
+        if bags.features.dtype != np.uint8 and not np.isfinite(bags.features[start:end]).all()
     ]
     if damaged:
         raise BadInput(
@@ -43,7 +44,13 @@ def check_bags(bags: BagSet, *, classes: int, part: str) -> None:
 
 
 def feature_moments(bags: BagSet) -> tuple[Float[Tensor, "features"], Float[Tensor, "features"]]:
-    """Return mean and standard deviation of every feature over all instances, summed in float64."""
+    """Return mean and standard deviation of every feature over all instances, summed in float64.
+
+    Of pixels those of the tiles' color statistics.
+    """
+    if bags.features.dtype == np.uint8:
+        colors = color_statistics(torch.from_numpy(bags.features)).double()
+        return colors.mean(dim=0).float(), colors.std(dim=0, correction=0).float()
     count = len(bags.features)
     mean = sum(block.sum(axis=0) for block in _blocks(bags)) / count
     variance = sum(((block - mean) ** 2).sum(axis=0) for block in _blocks(bags)) / count
@@ -58,7 +65,7 @@ def bags_hash(*parts: BagSet) -> str:
         for array in (part.labels, part.offsets, part.features):
             digest.update(f"{array.dtype} {array.shape}".encode())
             for start in range(0, len(array), ROWS_AT_ONCE):
-                digest.update(array[start : start + ROWS_AT_ONCE].tobytes())
+                digest.update(np.ascontiguousarray(array[start : start + ROWS_AT_ONCE]).data)
     return digest.hexdigest()
 
 

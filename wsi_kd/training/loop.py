@@ -13,18 +13,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wsi_kd.bags.datasets import BagSet
-from wsi_kd.bags.packing import PackedBags, pack, plan_batches
+from wsi_kd.bags.packing import Instances, PackedBags, pack, plan_batches
 from wsi_kd.core.device import choose_device, matmul_dtype
 from wsi_kd.mil.instance_classifier import InstanceClassifier
+from wsi_kd.mil.pooling import segment_ids
 from wsi_kd.mil.registry import create_model
 from wsi_kd.mil.weno import TeacherStudent
 from wsi_kd.training.bag_checks import check_bags, feature_moments
+from wsi_kd.training.image_input import check_projector, set_input
 from wsi_kd.training.losses import LossLedger
 from wsi_kd.training.plan import Architecture, Optimization, StudentPooling
 from wsi_kd.training.state import HistoryRow, TrainingState, restore_state, save_state
 from wsi_kd.training.validation import Validation, pool_student, score_validation
 
 OnEpoch: TypeAlias = Callable[[HistoryRow], None]
+InstanceLosses: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Losses of instances, given the student's logits and the labels of their bags."""
 
 
 class Trained(NamedTuple):
@@ -55,6 +59,8 @@ class Run(NamedTuple):
     optimization: Optimization
     device: torch.device
     state: TrainingState
+    resident: Instances | None = None
+    """All features of the training part on the device, where they have room there."""
 
     @property
     def model(self) -> TeacherStudent:
@@ -90,10 +96,12 @@ def start_run(
     `teacher_average` above 0 keeps a moving average of the model that decays by it at every step.
 
     Raises:
-        BadInput: empty bags, features that are not finite, a part without one of the classes.
+        BadInput: empty bags, features that are not finite, a part without one of the classes, a projector
+            that cannot read them.
     """
     check_bags(train, classes=classes, part="training")
     check_bags(val, classes=classes, part="validation")
+    check_projector(train, architecture.projector)
     device = choose_device(optimization.device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(optimization.seed)
@@ -105,6 +113,7 @@ def start_run(
         )
         mean, deviation = feature_moments(train)
         model.scaling.fit(mean=mean, deviation=deviation)
+        set_input(model, optimization)
         model.to(device)
         optimizer = torch.optim.AdamW(
             model.parameters(),
@@ -117,7 +126,7 @@ def start_run(
         if teacher_average > 0.0:
             state.average = copy.deepcopy(model).requires_grad_(requires_grad=False).eval()
             state.average_decay = teacher_average
-        yield Run(train, val, optimization, device, state)
+        yield Run(train, val, optimization, device, state, resident_features(train, device))
 
 
 def shuffled_batches(run: Run) -> Iterator[tuple[list[int], PackedBags]]:
@@ -142,11 +151,30 @@ def take_step(run: Run, loss: Float[Tensor, ""], ledger: LossLedger, *, bag: int
     run.state.follow()
 
 
+def resident_features(bags: BagSet, device: torch.device) -> Instances | None:
+    """Return all features as stored on a GPU where they fill less than half of its free memory, else None.
+
+    A step of a few bags takes less time than their way to the GPU.
+    """
+    if device.type != "cuda" or bags.features.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        return None
+    return torch.from_numpy(bags.features).to(device)
+
+
 @torch.no_grad()
-def validate(run: Run, *, student_pooling: StudentPooling = "max", top_k: int = 1) -> Validation:
-    """Score the validation part with the present weights, every bag whole."""
+def validate(
+    run: Run,
+    *,
+    student_pooling: StudentPooling = "max",
+    top_k: int = 1,
+    instance_losses: InstanceLosses | None = None,
+) -> Validation:
+    """Score the validation part with the present weights, every bag whole.
+
+    `instance_losses` tells the loss of the student's logits given the label of each instance's bag.
+    """
     run.model.eval()
-    bag_logits, student_logits = [], []
+    bag_logits, student_logits, losses = [], [], []
     for _, packed in ordered_batches(run, run.val):
         with run.autocast():
             output = run.model(packed.instances, packed.offsets)
@@ -156,10 +184,14 @@ def validate(run: Run, *, student_pooling: StudentPooling = "max", top_k: int = 
                 output.instance_logits, packed.offsets, student_pooling=student_pooling, top_k=top_k
             )
             student_logits.append(pooled)
+            if instance_losses is not None:
+                rows = segment_ids(packed.offsets, len(output.instance_logits))
+                losses.append(instance_losses(output.instance_logits, packed.labels[rows]))
     run.model.train()
     labels = torch.from_numpy(np.ascontiguousarray(run.val.labels))
     students = torch.cat(student_logits).cpu() if student_logits else None
-    return score_validation(torch.cat(bag_logits).cpu(), students, labels)
+    scores = score_validation(torch.cat(bag_logits).cpu(), students, labels)
+    return scores._replace(instance_loss=torch.cat(losses).double().mean().item()) if losses else scores
 
 
 def fit(
@@ -196,8 +228,12 @@ def _batches(
 ) -> Iterator[tuple[list[int], PackedBags]]:
     sizes = np.diff(bags.offsets).tolist()
     budget = run.optimization.token_budget
+    rounds = matmul_dtype(run.optimization.precision, run.device) == torch.bfloat16
+    # what is rounded after it is scaled may stay as it is stored until then
+    dtype = torch.from_numpy(bags.features[:0]).dtype if rounds else torch.float32
     for batch in plan_batches(sizes, order, token_budget=budget, bags_per_step=bags_per_step):
-        yield batch, pack(bags, batch, device=run.device, dtype=torch.float32)
+        resident = run.resident if bags is run.train else None
+        yield batch, pack(bags, batch, device=run.device, dtype=dtype, resident=resident)
 
 
 def _set_learning_rate(run: Run) -> None:

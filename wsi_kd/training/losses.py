@@ -1,7 +1,7 @@
 """The two losses of WENO and the guard that finds the first loss that is not finite."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wsi_kd.bags.packing import PackedBags
 from wsi_kd.core.errors import RunFailed
-from wsi_kd.mil.outputs import AuxiliaryTeacher
+from wsi_kd.mil.outputs import AuxiliaryTeacher, DualStreamTeacher
 
 RELEASED_EPSILON: Final = 1e-5
 """What the released code adds inside every log."""
@@ -25,21 +25,23 @@ def teacher_losses(
 
 
 def student_losses(
-    instance_logits: Float[Tensor, "instances"],
-    pseudo_labels: Float[Tensor, "instances"],
+    instance_logits: Float[Tensor, "instances positives"],
+    pseudo_labels: Float[Tensor, "instances positives"],
     *,
     negative_weight: float,
 ) -> Float[Tensor, "instances"]:
     """Weighted binary cross entropy with soft labels q on logits s, WENO's student loss (equation 7).
 
     w (1 - q) softplus(s) + (1 - w) q softplus(-s); in logit space the gradient is right at any s, where
-    log(p + 1e-5) has none left for a confidently wrong instance.
+    log(p + 1e-5) has none left for a confidently wrong instance. Returned is the mean over the positive
+    classes, each told from all others.
 
-    >>> student_losses(torch.tensor([0.0]), torch.tensor([1.0]), negative_weight=0.1).item() / math.log(2)
+    >>> student_losses(torch.tensor([[0.0]]), torch.tensor([[1.0]]), negative_weight=0.1).item() / math.log(2)
     0.9...
     """
     positive = (1.0 - negative_weight) * pseudo_labels * F.softplus(-instance_logits)
-    return positive + negative_weight * (1.0 - pseudo_labels) * F.softplus(instance_logits)
+    negative = negative_weight * (1.0 - pseudo_labels) * F.softplus(instance_logits)
+    return (positive + negative).mean(dim=1)
 
 
 def released_teacher_losses(
@@ -50,16 +52,25 @@ def released_teacher_losses(
     return -(right + RELEASED_EPSILON).log()
 
 
+def released_bag_losses(teacher: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the bag loss that the released code trains such a teacher on.
+
+    1e-5 stands in the log of its attention teacher; its dual-stream teacher has the plain cross entropy.
+    """
+    return teacher_losses if isinstance(teacher, DualStreamTeacher) else released_teacher_losses
+
+
 def released_student_losses(
-    instance_logits: Float[Tensor, "instances"],
-    pseudo_labels: Float[Tensor, "instances"],
+    instance_logits: Float[Tensor, "instances positives"],
+    pseudo_labels: Float[Tensor, "instances positives"],
     *,
     negative_weight: float,
 ) -> Float[Tensor, "instances"]:
     """The released code's: -w (1 - q) log(1 - p + 1e-5) - (1 - w) q log(p + 1e-5), p = sigmoid(s)."""
     positive = (1.0 - negative_weight) * pseudo_labels * (instance_logits.sigmoid() + RELEASED_EPSILON).log()
     rest = (-instance_logits).sigmoid()
-    return -positive - negative_weight * (1.0 - pseudo_labels) * (rest + RELEASED_EPSILON).log()
+    negative = negative_weight * (1.0 - pseudo_labels) * (rest + RELEASED_EPSILON).log()
+    return -(positive + negative).mean(dim=1)
 
 
 def teacher_objective(
@@ -69,11 +80,17 @@ def teacher_objective(
     hidden: Float[Tensor, "instances hidden"],
     packed: PackedBags,
     keep: Bool[Tensor, "instances"] | None,
+    ledger: "LossLedger",
+    bags: Sequence[int],
 ) -> Float[Tensor, ""]:
-    """Return what a teacher is trained on: the mean bag loss, with its auxiliary loss where it has one."""
+    """Return what a teacher is trained on: the mean bag loss, with its auxiliary loss where it has one.
+
+    The auxiliary losses are noted in the ledger against `bags`; the bag losses are the caller's to note.
+    """
     if not isinstance(teacher, AuxiliaryTeacher):
         return bag_losses.mean()
     auxiliary = teacher.auxiliary_losses(hidden, packed.offsets, packed.labels, keep=keep)
+    ledger.add("auxiliary loss", auxiliary, bags)
     shares = teacher.loss_shares
     return shares.bag * bag_losses.mean() + shares.auxiliary * auxiliary.mean()
 

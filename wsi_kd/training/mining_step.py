@@ -1,24 +1,64 @@
-"""Mining within a step: the student is asked on the projection that the teacher is about to see."""
+"""Mining within a step: what the teacher learns from, the rest being hidden or cut off.
 
+By rule `threshold` the student is asked, on the projection that the teacher is about to see; by `random` and
+`sub_bags` chance decides, in bags of all classes alike.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from wsi_kd.bags.packing import PackedBags
+from wsi_kd.bags.packing import PackedBags, moved
 from wsi_kd.kd.mining import mine_hard_positives
+from wsi_kd.kd.sub_bags import cut_bags
 from wsi_kd.mil.pooling import segment_mean
 from wsi_kd.training.loop import Run
 from wsi_kd.training.losses import LossLedger
+from wsi_kd.training.masking import hide_highest
 from wsi_kd.training.plan import Mining
+
+
+class TeacherView(NamedTuple):
+    """What the teacher takes for bags in a step: the bags, or their pieces with the bags' labels."""
+
+    bags: list[int]
+    """Index in the training part of the bag that each is or belongs to."""
+    packed: PackedBags
+
+
+def cut(
+    run: Run, packed: PackedBags, *, bags: list[int], mining: Mining | None
+) -> tuple[PackedBags, TeacherView]:
+    """Return the bags, their instances in a new order, and their pieces by rule `sub_bags`; else as they are.
+
+    Both share the instances, so that one projection serves teacher and student.
+    """
+    if mining is None or mining.rule != "sub_bags":
+        return packed, TeacherView(bags, packed)
+    pieces = cut_bags(np.diff(run.train.offsets)[bags], pieces=mining.pieces, generator=run.state.generator)
+    order, offsets, owners = (moved(torch.from_numpy(part), packed.offsets.device) for part in pieces)
+    reordered = packed._replace(instances=packed.instances[order])
+    view = PackedBags(reordered.instances, offsets, packed.labels[owners])
+    return reordered, TeacherView([bags[owner] for owner in pieces.bags.tolist()], view)
 
 
 @torch.no_grad()
 def mine(
     run: Run, hidden: Float[Tensor, "instances hidden"], packed: PackedBags, *, mining: Mining | None
 ) -> Bool[Tensor, "instances"] | None:
-    """Ask the student, without dropout, which instances the teacher may see; None: all."""
-    if mining is None:
+    """Choose the instances that the teacher may see, by rule `threshold` or `random`; None: all.
+
+    By `threshold` the student is asked, without dropout.
+    """
+    if mining is None or mining.rule == "sub_bags":
         return None
+    if mining.rule == "random":
+        # drawn on the generator's device, so that CPU and GPU hide the same instances for a seed
+        draw = moved(torch.rand(len(hidden), generator=run.state.generator), hidden.device)
+        return hide_highest(draw, packed.offsets, ratio=mining.hidden_fraction)
     return mine_hard_positives(
         run.student(hidden.detach()),
         packed.offsets,
@@ -29,6 +69,17 @@ def mine(
         symmetric=mining.symmetric,
         generator=run.state.generator,
     )
+
+
+def visible_scores(
+    scores: Float[Tensor, "instances *classes"], keep: Bool[Tensor, "instances"]
+) -> Float[Tensor, "instances *classes"]:
+    """Put a visible instance's scores in place of the hidden ones': their range is that of the visible.
+
+    Picking the visible ones would tell the host how many they are, and it would wait for the GPU.
+    """
+    visible = scores.index_select(0, keep.to(torch.uint8).argmax().view(1))
+    return torch.where(keep.view(-1, *[1] * (scores.ndim - 1)), scores, visible)
 
 
 def note_hidden(

@@ -3,9 +3,14 @@
 from typing import Literal, NamedTuple, TypeAlias
 
 from wsi_kd.kd.pseudo_labels import PseudoLabelMode
+from wsi_kd.mil.projectors import LINEAR, Augmentation
+from wsi_kd.mil.top_k_pooling import TOP_K
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 StudentPooling: TypeAlias = Literal["max", "topk"]
+Pooling: TypeAlias = Literal["max", "mean", "topk"]
+"""How the logits of instances become the bag's, where there is no attention."""
+MiningRule: TypeAlias = Literal["random", "sub_bags", "threshold"]
 Schedule: TypeAlias = Literal["joint", "alternate", "released"]
 
 
@@ -18,6 +23,12 @@ class Architecture(NamedTuple):
     dropout: float
     student_hidden_dim: int
     """Width of the student's hidden layer; 0: linear."""
+    student_prototypes: int = 1
+    """Linear units a positive class that the student's logit is the log-sum-exp of."""
+    projector: str = LINEAR
+    """What makes the shared hidden vectors; see wsi_kd.mil.projectors."""
+    top_k: int = TOP_K
+    """Instances that the teacher top_k_pooling averages."""
 
 
 class Optimization(NamedTuple):
@@ -36,6 +47,12 @@ class Optimization(NamedTuple):
     seed: int
     precision: Precision
     device: str
+    feature_noise: float = 0.0
+    """Standard deviation of what is added to each standardized feature that is learned from."""
+    image_chunk: int = 256
+    """Tiles whose activations an image projector keeps at a time."""
+    image_augmentation: Augmentation = "dihedral"
+    """How an image projector is shown the tiles it learns from."""
 
 
 class Distillation(NamedTuple):
@@ -56,12 +73,21 @@ class Distillation(NamedTuple):
     """Instances a student step (alternate schedule)."""
     student_pooling: StudentPooling
     top_k: int
+    bag_label_share: float = 0.0
+    """Share of the loss on bag labels (wsi_kd.kd.bag_label_loss) in the student's; 0: soft labels alone."""
+    witness_rate: float = 0.2
+    """Share of a positive bag's instances taken to be positive (loss on bag labels)."""
 
 
 class Mining(NamedTuple):
-    """How hard positives are mined; see wsi_kd.kd.mining."""
+    """How hard positives are mined; see wsi_kd.kd.mining and wsi_kd.kd.sub_bags."""
 
+    rule: MiningRule
     start_epoch: int
+    hidden_fraction: float
+    """Share of every bag that rule random hides, rounded up."""
+    pieces: int
+    """Into how many rule sub_bags cuts every bag; the next four are of rule threshold."""
     threshold: float
     drop_probability: float
     max_drop_fraction: float
@@ -69,3 +95,36 @@ class Mining(NamedTuple):
     guard: bool
     guard_drop: float
     """Fall of the validation bag AUC below its best that ends mining."""
+
+
+class Masking(NamedTuple):
+    """How recipe mhim hides the most telling instances; see wsi_kd.training.recipes.mhim."""
+
+    mask_ratio: float
+    """Share of every bag that is hidden, rounded up."""
+    average: float
+    """Decay of the moving average that chooses what is hidden."""
+    consistency_weight: float
+    """Weight of the cross entropy with the average's word on the whole bag."""
+    warm_up_epochs: int
+    """Epochs in which the model learns from whole bags."""
+
+
+class Prototyping(NamedTuple):
+    """How recipe ins labels instances by prototypes; see wsi_kd.training.recipes.ins."""
+
+    pooling: Pooling
+    prototype_decay: float
+    """What a prototype keeps of itself at a step."""
+    label_decay: float
+    """What a pseudo label keeps of itself at an epoch."""
+    positive_fraction: float
+    """Share of every positive bag, rounded up, that moves the positive prototype."""
+    temperature: float
+    """Of the contrastive softmax."""
+    contrast_instances: int
+    """Instances a step that are contrasted with each other; the cost is quadratic."""
+    contrast_weight: float
+    bag_weight: float
+    warm_up_epochs: int
+    """Epochs in which every instance has its bag's label."""

@@ -7,23 +7,23 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
-from wsi_kd.bags.packing import PackedBags
+from wsi_kd.bags.packing import PackedBags, on_device
 from wsi_kd.kd.pseudo_labels import AttentionRange
-from wsi_kd.mil.outputs import BagOutput
+from wsi_kd.mil.outputs import BagOutput, label_scores
 from wsi_kd.mil.pooling import segment_ids, segment_mean
+from wsi_kd.mil.projectors import Features
 from wsi_kd.training.loop import Run, shuffled_batches, take_step
 from wsi_kd.training.losses import (
     LossLedger,
+    released_bag_losses,
     released_student_losses,
-    released_teacher_losses,
-    student_losses,
     teacher_losses,
     teacher_objective,
 )
-from wsi_kd.training.mining_step import mine, note_hidden
+from wsi_kd.training.mining_step import cut, mine, note_hidden, visible_scores
 from wsi_kd.training.plan import Distillation, Mining
 from wsi_kd.training.soft_labels import (
     RangeMeter,
@@ -32,12 +32,13 @@ from wsi_kd.training.soft_labels import (
     label_instances,
     quiet_teacher,
 )
+from wsi_kd.training.student_objective import student_objective
 
 BagBatches: TypeAlias = Iterable[tuple[list[int], PackedBags]]
 """Indices of bags in the training part, and the bags."""
 Losses: TypeAlias = Callable[..., Tensor]
-Label: TypeAlias = Callable[["InstanceBatch", Tensor], Tensor]
-"""Soft labels of a batch, given it and its projection."""
+InstanceLosses: TypeAlias = Callable[["InstanceBatch", Tensor, Tensor], Tensor]
+"""Losses of a batch, given it, its projection (without gradient) and the student's logits."""
 
 
 class InstanceBatch(NamedTuple):
@@ -45,7 +46,7 @@ class InstanceBatch(NamedTuple):
 
     rows: Int64[Tensor, "instances"]
     """Where they stand in the training part; on the CPU."""
-    features: Float[Tensor, "instances features"]
+    features: Features
 
 
 def teacher_epoch(run: Run, ledger: LossLedger, *, mining: Mining | None) -> None:
@@ -59,33 +60,53 @@ def joint_epoch(run: Run, ledger: LossLedger, *, distillation: Distillation, min
     `minmax_global` divides by the range of the previous epoch (in the first, of the bags seen so far), which
     costs no pass of its own; hidden instances count in it.
     """
-    meter = RangeMeter()
-    for bags, packed in shuffled_batches(run):
+    meter, objective = RangeMeter(), student_objective(run, distillation)
+    for bags, whole in shuffled_batches(run):
+        packed, view = cut(run, whole, bags=bags, mining=mining)
         with run.autocast():
             hidden = run.model.project(packed.instances)
             keep = mine(run, hidden, packed, mining=mining)
             dropped = run.model.dropout(hidden)
-            output: BagOutput = run.model.teacher(dropped, packed.offsets, keep)
+            output: BagOutput = run.model.teacher(dropped, view.packed.offsets, keep)
             instance_logits = run.student(dropped)
-            quiet = quiet_teacher(run, hidden, packed)
-        meter.add(quiet.attention_logits)
-        global_range = run.state.attention_range or meter.seen
-        soft = label_bags(
-            quiet,
-            packed,
-            mode=distillation.pseudo_label,
-            floor=distillation.label_floor,
-            global_range=global_range,
-        )
-        students = student_losses(instance_logits, soft, negative_weight=distillation.negative_weight)
-        teachers = teacher_losses(output.bag_logits, packed.labels)
-        ledger.add("teacher loss", teachers, bags)
+        soft = None
+        if objective.reads_teacher:
+            soft = _label_batch(run, hidden, packed, meter=meter, distillation=distillation)
+        labels = packed.labels[segment_ids(packed.offsets, len(instance_logits))]
+        students = objective.losses(instance_logits, soft, labels)
+        teachers = teacher_losses(output.bag_logits, view.packed.labels)
+        ledger.add("teacher loss", teachers, view.bags)
         ledger.add("student loss", segment_mean(students, packed.offsets), bags)
         note_hidden(ledger, keep, packed, bags=bags)
-        teacher = teacher_objective(teachers, run.model.teacher, hidden=dropped, packed=packed, keep=keep)
+        teacher = teacher_objective(
+            teachers,
+            run.model.teacher,
+            hidden=dropped,
+            packed=view.packed,
+            keep=keep,
+            ledger=ledger,
+            bags=view.bags,
+        )
         loss = teacher + distillation.student_weight * students.mean()
         take_step(run, loss, ledger, bag=bags[0])
     run.state.attention_range = meter.seen
+
+
+def _label_batch(
+    run: Run, hidden: Tensor, packed: PackedBags, *, meter: RangeMeter, distillation: Distillation
+) -> Tensor:
+    """Return the teacher's soft labels of whole bags; `meter` learns the range of its attention."""
+    with run.autocast():
+        quiet = quiet_teacher(run, hidden, packed, mode=distillation.pseudo_label)
+    if quiet.attention_logits is not None:
+        meter.add(quiet.attention_logits)
+    return label_bags(
+        quiet,
+        packed,
+        mode=distillation.pseudo_label,
+        floor=distillation.label_floor,
+        global_range=run.state.attention_range or meter.seen,
+    )
 
 
 def alternate_epoch(
@@ -97,13 +118,19 @@ def alternate_epoch(
     epoch, so that teachers whose scores depend on the rest of the bag can serve as well.
     """
     teacher_epoch(run, ledger, mining=mining)
-    soft_labels = label_all_instances(run, mode=distillation.pseudo_label, floor=distillation.label_floor)
+    objective, mode = student_objective(run, distillation), distillation.pseudo_label
+    soft_labels = (
+        label_all_instances(run, mode=mode, floor=distillation.label_floor)
+        if objective.reads_teacher
+        else None
+    )
+    labels = torch.from_numpy(run.train.labels)[instance_bags(run)]
 
-    def label(batch: InstanceBatch, hidden: Tensor) -> Tensor:
-        return soft_labels[batch.rows].to(hidden.device)
+    def losses_of(batch: InstanceBatch, hidden: Tensor, logits: Tensor) -> Tensor:
+        soft = None if soft_labels is None else soft_labels[batch.rows].to(hidden.device)
+        return objective.losses(logits, soft, labels[batch.rows].to(hidden.device))
 
-    batches = shuffled_instances(run, distillation.instance_batch)
-    student_steps(run, ledger, batches, label=label, negative_weight=distillation.negative_weight)
+    student_steps(run, ledger, shuffled_instances(run, distillation.instance_batch), losses_of=losses_of)
 
 
 def released_epoch(
@@ -131,29 +158,24 @@ def released_steps(
 ) -> AttentionRange:
     """Step on bags, then on instances, in the order given; return the range that normalized the labels.
 
-    1e-5 stands in every log. Labels are made anew for each batch of instances, normalized by the range of
-    the attention that the teacher gave in its own epoch, while it changed, to the instances that mining left
-    it. Only for teachers that score an instance without its bag.
+    The losses are `released_bag_losses` and `released_student_losses`. Labels are made anew for each batch of
+    instances, normalized by the range of the attention (`label_scores`) that the teacher gave in its own
+    epoch, while it changed, to the instances that mining left it. Only for teachers that score an instance
+    without its bag.
     """
     meter = RangeMeter()
-    teacher_steps(
-        run, ledger, bag_batches, mining=mining, losses_of=released_teacher_losses, on_attention=meter.add
-    )
+    bag_losses = released_bag_losses(run.model.teacher)
+    teacher_steps(run, ledger, bag_batches, mining=mining, losses_of=bag_losses, on_attention=meter.add)
     seen = meter.seen
-    positive = torch.from_numpy(run.train.labels)[instance_bags(run)] == 1
+    if seen is None:
+        raise ValueError("labels are normalized by the attention of bags, and there were none")
+    labels = torch.from_numpy(run.train.labels)[instance_bags(run)]
 
-    def label(batch: InstanceBatch, hidden: Tensor) -> Tensor:
-        among_positive = positive[batch.rows].to(hidden.device)
-        return label_instances(run, hidden, positive=among_positive, global_range=seen)
+    def losses_of(batch: InstanceBatch, hidden: Tensor, logits: Tensor) -> Tensor:
+        soft = label_instances(run, hidden, labels=labels[batch.rows].to(hidden.device), global_range=seen)
+        return released_student_losses(logits, soft, negative_weight=negative_weight)
 
-    student_steps(
-        run,
-        ledger,
-        instance_batches,
-        label=label,
-        negative_weight=negative_weight,
-        losses_of=released_student_losses,
-    )
+    student_steps(run, ledger, instance_batches, losses_of=losses_of)
     return seen
 
 
@@ -167,19 +189,29 @@ def teacher_steps(
     on_attention: Callable[[Tensor], None] | None = None,
 ) -> None:
     """Step on the teacher's loss once a batch; `on_attention` is told the logits of visible instances."""
-    for bags, packed in batches:
+    for bags, whole in batches:
+        packed, view = cut(run, whole, bags=bags, mining=mining)
         with run.autocast():
             hidden = run.model.project(packed.instances)
             keep = mine(run, hidden, packed, mining=mining)
             dropped = run.model.dropout(hidden)
-            output: BagOutput = run.model.teacher(dropped, packed.offsets, keep)
+            output: BagOutput = run.model.teacher(dropped, view.packed.offsets, keep)
         if on_attention is not None:
-            on_attention(output.attention_logits if keep is None else output.attention_logits[keep])
-        losses = losses_of(output.bag_logits, packed.labels)
-        ledger.add("teacher loss", losses, bags)
+            scores = label_scores(run.model.teacher, output)
+            on_attention(scores if keep is None else visible_scores(scores, keep))
+        losses = losses_of(output.bag_logits, view.packed.labels)
+        ledger.add("teacher loss", losses, view.bags)
         note_hidden(ledger, keep, packed, bags=bags)
-        loss = teacher_objective(losses, run.model.teacher, hidden=dropped, packed=packed, keep=keep)
-        take_step(run, loss, ledger, bag=bags[0])
+        objective = teacher_objective(
+            losses,
+            run.model.teacher,
+            hidden=dropped,
+            packed=view.packed,
+            keep=keep,
+            ledger=ledger,
+            bags=view.bags,
+        )
+        take_step(run, objective, ledger, bag=bags[0])
 
 
 def student_steps(
@@ -187,18 +219,15 @@ def student_steps(
     ledger: LossLedger,
     batches: Iterable[InstanceBatch],
     *,
-    label: Label,
-    negative_weight: float,
-    losses_of: Losses = student_losses,
+    losses_of: InstanceLosses,
 ) -> None:
-    """Step on the student's loss once a batch, against the labels that `label` gives."""
+    """Step on the student's loss once a batch."""
     bags = instance_bags(run)
     for batch in batches:
         with run.autocast():
             hidden = run.model.project(batch.features)
-            soft = label(batch, hidden.detach())
             logits = run.student(run.model.dropout(hidden))
-        losses = losses_of(logits, soft, negative_weight=negative_weight)
+            losses = losses_of(batch, hidden.detach(), logits)
         ledger.add("student loss", losses, bags[batch.rows].tolist())
         take_step(run, losses.mean(), ledger, bag=int(bags[batch.rows[0]]))
 
@@ -208,7 +237,7 @@ def shuffled_instances(run: Run, instance_batch: int) -> Iterator[InstanceBatch]
     order = torch.randperm(len(run.train.features), generator=run.state.generator)
     for start in range(0, len(order), instance_batch):
         rows = order[start : start + instance_batch]
-        features = torch.from_numpy(run.train.features[rows.numpy()]).to(run.device).float()
+        features = on_device(run.train.features[rows.numpy()], device=run.device, dtype=torch.float32)
         yield InstanceBatch(rows, features)
 
 

@@ -48,6 +48,8 @@ class TrainingState:
     """The moving average of `model` that makes the pseudo labels; None: `model` makes them."""
     average_decay: float = 0.0
     """What the average keeps of itself at a step."""
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    """What a recipe remembers beside the model, by name; saved and restored with it."""
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -131,6 +133,7 @@ def _tensors(state: TrainingState) -> dict[str, Tensor]:
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
     if state.average is not None:
         tensors |= {f"average.{name}": value for name, value in state.average.state_dict().items()}
+    tensors |= {f"memory.{name}": value for name, value in state.memory.items()}
     if state.attention_range is not None:
         tensors["attention_range"] = torch.stack(state.attention_range)
     return {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
@@ -152,6 +155,7 @@ def _restore_tensors(state: TrainingState, tensors: Mapping[str, Tensor]) -> Non
         torch.cuda.set_rng_state(tensors["random.cuda"], device)
     if state.average is not None:
         state.average.load_state_dict(_below("average.", tensors))
+    state.memory = {name: value.to(device) for name, value in _below("memory.", tensors).items()}
     if "attention_range" in tensors:
         low, high = tensors["attention_range"].to(device)
         state.attention_range = AttentionRange(low, high)

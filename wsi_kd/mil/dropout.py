@@ -1,0 +1,42 @@
+"""Dropout whose mask is cheap to draw on a CPU."""
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+LEVELS: Final = 1 << 16
+"""What two random bytes can say; the rate is rounded to a multiple of 1 / LEVELS."""
+MASKS_A_DRAW: Final = 4
+"""Values of two bytes in one of eight."""
+
+
+class Dropout(nn.Module):
+    """Inverted dropout: in training each value is 0 with probability `rate`, else divided by 1 - `rate`.
+
+    torch's own draws a number a value, which on a CPU takes as long as a fifth of all matrix products of a
+    training step; two random bytes a value take a tenth of that. On other devices this is torch's own. Draws
+    come from torch's global generator.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Drop in train mode; the values themselves in eval mode."""
+        if not self.training or self.rate <= 0.0:
+            return values
+        if values.device.type != "cpu":
+            return F.dropout(values, self.rate)
+        return values * _mask(values, dropped_levels=min(round(self.rate * LEVELS), LEVELS - 1))
+
+
+def _mask(values: Float[Tensor, "*shape"], *, dropped_levels: int) -> Float[Tensor, "*shape"]:
+    draws = torch.empty(values.numel() // MASKS_A_DRAW + 1, dtype=torch.int64)
+    draws.random_(torch.iinfo(torch.int64).min, None)  # all 64 bits
+    levels = draws.view(torch.int16)[: values.numel()].view(values.shape)
+    kept = (levels >= dropped_levels - LEVELS // 2).to(values.dtype)
+    return kept.mul_(LEVELS / (LEVELS - dropped_levels))

@@ -1,0 +1,171 @@
+"""Projectors by name: what turns a row of features into the hidden vector that teacher and student share.
+
+| name | reads | what |
+|---|---|---|
+| `linear` | features of an encoder | Linear, ReLU |
+| `affine` | features of an encoder | Linear alone: whatever one head makes of it, the other loses nothing |
+| `alexnet_cifar`, `cnn_small`, `resnet18` | pixels | a network of `image_networks`, Linear, ReLU |
+
+An image projector learns end to end, and keeps the activations of one chunk of tiles at a time: forward, all
+of a chunk but its hidden vectors is forgotten; backward, it is made once more (Chen et al., 2016, "Training
+deep nets with sublinear memory cost"). Memory then grows with a bag by its pixels and its hidden vectors
+alone, at the price of one more forward pass.
+"""
+
+import math
+from typing import Final, Literal, TypeAlias
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from wsi_kd.core.errors import BadInput, unknown_name
+from wsi_kd.mil.colors import COLOR_STATISTICS
+from wsi_kd.mil.image_networks import CHANNELS, IMAGE_NETWORKS
+from wsi_kd.mil.scaling import FeatureScaling, scaled_linear
+
+LINEAR: Final = "linear"
+AFFINE: Final = "affine"
+FEATURE_PROJECTORS: Final = (LINEAR, AFFINE)
+"""Those that read an encoder's features; all others read pixels."""
+QUIET_PIXELS: Final = 1 << 20
+"""Pixels a pass without gradient; fixed, so that predictions do not depend on how the model was trained."""
+SYMMETRIES: Final = 8
+
+Augmentation: TypeAlias = Literal["none", "dihedral"]
+Features: TypeAlias = Float[Tensor, "instances features"] | UInt8[Tensor, "instances features"]
+"""An encoder's numbers, or the pixels of a tile, row by row, red, green and blue side by side."""
+
+
+class LinearProjector(nn.Linear):
+    """relu(W x + b), x the standardized features; without the relu where not `rectified`.
+
+    While it learns (train mode, with gradient) normal noise of standard deviation `noise` is added to each
+    standardized feature, drawn from torch's global generator: what little data cannot tell apart from chance
+    is then not learned.
+    """
+
+    def __init__(self, feature_dim: int, hidden_dim: int, *, rectified: bool = True) -> None:
+        super().__init__(feature_dim, hidden_dim)
+        self.rectified = rectified
+        self.noise = 0.0
+
+    def learn_by(self, *, noise: float) -> None:
+        """Set the noise of training; no weight and no prediction depends on it."""
+        self.noise = noise
+
+    def forward(
+        self, features: Float[Tensor, "instances features"], scaling: FeatureScaling | None = None
+    ) -> Float[Tensor, "instances hidden"]:
+        """Project features, which `scaling` standardizes unless they are already."""
+        summed = super().forward(features) if scaling is None else scaled_linear(features, scaling, self)
+        if self.noise > 0.0 and self.training and torch.is_grad_enabled():
+            drawn = torch.randn(len(summed), self.in_features, device=summed.device)
+            summed = summed + nn.functional.linear(self.noise * drawn, self.weight)
+        return torch.relu_(summed) if self.rectified else summed
+
+
+class ImageProjector(nn.Module):
+    """relu(W network(pixels / 127.5 - 1) + b), chunk by chunk.
+
+    While it learns (train mode, with gradient) each tile is shown as `augmentation` says, drawn from torch's
+    global generator: `dihedral` is one of the square's eight symmetries, which tissue does not tell apart.
+    Without gradient tiles are shown as they are.
+    """
+
+    def __init__(self, name: str, *, tile_px: int, hidden_dim: int) -> None:
+        super().__init__()
+        network = IMAGE_NETWORKS[name].build(tile_px)
+        self.tile_px = tile_px
+        self.network = network.layers
+        self.head = nn.Linear(network.width, hidden_dim)
+        self.chunk = 256
+        self.augmentation: Augmentation = "none"
+
+    def learn_by(self, *, chunk: int, augmentation: Augmentation) -> None:
+        """Set how tiles are gone through with gradient; no weight and no prediction depends on it."""
+        self.chunk, self.augmentation = chunk, augmentation
+
+    def forward(self, features: Features) -> Float[Tensor, "instances hidden"]:
+        """Project flattened tiles of tile_px x tile_px x 3 values in 0-255."""
+        learning = torch.is_grad_enabled()
+        size = self.chunk if learning else max(1, QUIET_PIXELS // self.tile_px**2)
+        symmetry = self._draw(features) if learning and self.training else None
+        if len(features) <= size:
+            return self._project(features, symmetry)  # one chunk's activations: nothing to forget
+        spans = [slice(start, start + size) for start in range(0, len(features), size)]
+        project = self._project_twice if learning else self._project
+        return torch.cat([project(features[span], _part(symmetry, span)) for span in spans])
+
+    def _draw(self, features: Features) -> Int64[Tensor, "instances"] | None:
+        if self.augmentation == "none":
+            return None
+        return torch.randint(SYMMETRIES, (len(features),), device=features.device)
+
+    def _project_twice(self, features: Features, symmetry: Tensor | None) -> Float[Tensor, "chunk hidden"]:
+        projected: Tensor = checkpoint(
+            self._project, features, symmetry, use_reentrant=False, preserve_rng_state=False
+        )
+        return projected
+
+    def _project(self, features: Features, symmetry: Tensor | None) -> Float[Tensor, "chunk hidden"]:
+        tiles = features.reshape(-1, self.tile_px, self.tile_px, CHANNELS)
+        if symmetry is not None:
+            tiles = turn(tiles, symmetry)
+        scaled = tiles.permute(0, 3, 1, 2).to(self.head.weight.dtype) / 127.5 - 1.0
+        return torch.relu(self.head(self.network(scaled)))
+
+
+def _part(symmetry: Tensor | None, span: slice) -> Tensor | None:
+    return None if symmetry is None else symmetry[span]
+
+
+def turn(tiles: Tensor, symmetry: Tensor) -> Tensor:
+    """Show each square tile (tiles, side, side, channels) by one of the eight symmetries, 0: as it is.
+
+    Bit 0 swaps rows and columns, bit 1 mirrors top and bottom, bit 2 left and right: together all of them.
+
+    >>> tile = torch.tensor([[1, 2], [3, 4]]).view(1, 2, 2, 1)
+    >>> turn(tile, torch.tensor([3])).flatten().tolist()  # transposed, then upside down
+    [2, 4, 1, 3]
+    """
+    chosen = symmetry.view(-1, 1, 1, 1)
+    tiles = torch.where((chosen & 1).bool(), tiles.transpose(1, 2), tiles)
+    tiles = torch.where((chosen & 2).bool(), tiles.flip(1), tiles)
+    return torch.where((chosen & 4).bool(), tiles.flip(2), tiles)
+
+
+def create_projector(name: str, *, feature_dim: int, hidden_dim: int) -> "LinearProjector | ImageProjector":
+    """Build a projector, its weights drawn from torch's global generator.
+
+    Args:
+        name: one of the table above.
+        feature_dim: width of the rows; of pixels 3 tile_px^2.
+        hidden_dim: width of the hidden vectors.
+
+    Raises:
+        BadInput: an unknown name, rows that are no square tiles, tiles too small for the network.
+    """
+    if name in FEATURE_PROJECTORS:
+        return LinearProjector(feature_dim, hidden_dim, rectified=name == LINEAR)
+    if name not in IMAGE_NETWORKS:
+        raise unknown_name("projector", name, (*FEATURE_PROJECTORS, *IMAGE_NETWORKS))
+    tile_px = math.isqrt(feature_dim // CHANNELS)
+    if CHANNELS * tile_px**2 != feature_dim:
+        raise BadInput(
+            f"projector {name} reads square RGB tiles, rows of {feature_dim} values are none; "
+            "set embed.encoder to pixels, or train.projector to linear"
+        )
+    smallest_px = IMAGE_NETWORKS[name].smallest_px
+    if tile_px < smallest_px:
+        raise BadInput(
+            f"projector {name} needs tiles of at least {smallest_px} px, these have {tile_px}; "
+            "raise tile.tile_px or embed.input_px"
+        )
+    return ImageProjector(name, tile_px=tile_px, hidden_dim=hidden_dim)
+
+
+def scaling_width(name: str, *, feature_dim: int) -> int:
+    """Return how many numbers the training part's moments describe: the features, or a tile's colors."""
+    return feature_dim if name in FEATURE_PROJECTORS else COLOR_STATISTICS
