@@ -47,6 +47,16 @@ def test_a_seed_fixes_the_mask():
     assert torch.equal(layer(ones), first)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_the_mask_keeps_what_two_random_bytes_put_at_the_rate_or_above(dtype):
+    torch.manual_seed(3)
+    mask = Dropout(0.25).train()(torch.ones(1000, dtype=dtype))
+    torch.manual_seed(3)
+    draws = torch.empty(251, dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
+    kept = draws.view(torch.int16)[:1000] >= 65_536 // 4 - 32_768
+    assert torch.equal(mask, torch.where(kept, torch.tensor(4 / 3, dtype=dtype), 0.0))
+
+
 def fitted(features):
     scaling = FeatureScaling(features.shape[1])
     scaling.fit(mean=features.mean(0), deviation=features.std(0, correction=0))

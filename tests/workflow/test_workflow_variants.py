@@ -1,4 +1,4 @@
-"""Runs that are unlike the usual one: three classes, the teacher alone, a machine with a GPU."""
+"""Runs that are unlike the usual one: three classes, no annotation, a machine with a GPU."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ CLASSES = ["normal", "low", "high"]
 
 @pytest.fixture(scope="module")
 def three_classes(tmp_path_factory, synthetic_cohort):
-    """A finished run of the teacher alone on six cases of three classes, without any annotation."""
+    """A finished run of both recipes on nine cases of three classes, without any annotation."""
     folder = tmp_path_factory.mktemp("three") / "run"
     shutil.copytree(synthetic_cohort.manifest.parent, folder / "cohort")
     names = sorted(path.stem for path in (folder / "cohort").glob("case*.tiff"))[:9]
@@ -25,7 +25,7 @@ def three_classes(tmp_path_factory, synthetic_cohort):
     with (folder / "cohort/slides.csv").open("w", newline="") as handle:
         csv.writer(handle).writerows([("slide_id", "path", "label"), *rows])
     settings = edited("run", classes=CLASSES, max_failed_slides=0)
-    settings["train"] = {**SETTINGS["train"], "recipes": ["abmil"], "epochs": 2}
+    settings["train"] = {**SETTINGS["train"], "recipes": ["abmil", "weno"], "epochs": 2}
     return folder, run_snakemake(folder, settings=settings)
 
 
@@ -34,8 +34,8 @@ def test_three_classes_reach_the_page(three_classes):
     assert done.code == 0, done.err
     metrics = json.loads((folder / "out/evaluation/metrics.json").read_text())
     assert metrics["classes"] == CLASSES
-    assert set(metrics["recipes"]) == {"abmil"}
-    assert set(metrics["recipes"]["abmil"]["scores"]) == {"teacher"}
+    scores = {recipe: set(found["scores"]) for recipe, found in metrics["recipes"].items()}
+    assert scores == {"abmil": {"teacher"}, "weno": {"teacher", "student", "student_max", "student_topk"}}
     page = (folder / "out/report/index.html").read_text()
     assert "Of the 3 classes, the AUC is the mean of each class against the rest" in page
     assert "called not normal" in page
@@ -44,8 +44,13 @@ def test_three_classes_reach_the_page(three_classes):
 def test_three_classes_pool_to_the_macro_area_of_the_table(three_classes):
     folder = three_classes[0]
     with (folder / "out/evaluation/predictions.csv").open(newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    assert len(rows) == 9
+        every = list(csv.DictReader(handle))
+    rows = [row for row in every if row["recipe"] == "abmil"]
+    assert (len(every), len(rows)) == (18, 9)
+    for row in every:
+        if row["recipe"] == "weno":
+            told = [float(row[f"student_probability_{name}"]) for name in CLASSES]
+            assert sum(told) == pytest.approx(1.0)
     areas = []
     for name in CLASSES:
         own = [float(row[f"probability_{name}"]) for row in rows if row["label"] == name]

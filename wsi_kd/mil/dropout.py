@@ -38,5 +38,6 @@ def _mask(values: Float[Tensor, "*shape"], *, dropped_levels: int) -> Float[Tens
     draws = torch.empty(values.numel() // MASKS_A_DRAW + 1, dtype=torch.int64)
     draws.random_(torch.iinfo(torch.int64).min, None)  # all 64 bits
     levels = draws.view(torch.int16)[: values.numel()].view(values.shape)
-    kept = (levels >= dropped_levels - LEVELS // 2).to(values.dtype)
+    # in place: 0 or 1 in the draws' own type, which is many times faster than to bool and from there on
+    kept = levels.ge_(dropped_levels - LEVELS // 2).to(values.dtype)
     return kept.mul_(LEVELS / (LEVELS - dropped_levels))

@@ -73,7 +73,7 @@ class WenoSettings(Section):
     bag_label_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the slide's own label in the student's loss, through the witness rate; 0: the teacher's soft
     labels alone (the paper); 1: no teacher; see docs/weno.md."""
-    witness_rate: float = Field(default=0.2, gt=0, lt=1)
+    witness_rate: float = Field(default=0.1, gt=0, lt=1)
     """Share of a positive slide's tiles taken to be positive, where bag_label_share is above 0."""
     student_hidden_dim: int = Field(default=0, ge=0)
     """Width of the student's hidden layer; 0: a linear student on the shared projector."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from wsi_kd.bags.datasets import BagSet
 from wsi_kd.bags.packing import Instances, PackedBags, pack, plan_batches
 from wsi_kd.core.device import choose_device, matmul_dtype
+from wsi_kd.core.memory import freed_memory_kept
 from wsi_kd.mil.instance_classifier import InstanceClassifier
 from wsi_kd.mil.pooling import segment_ids
 from wsi_kd.mil.registry import create_model
@@ -103,7 +104,8 @@ def start_run(
     check_bags(val, classes=classes, part="validation")
     check_projector(train, architecture.projector)
     device = choose_device(optimization.device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), freed_memory_kept():
         torch.manual_seed(optimization.seed)
         model = create_model(
             **architecture._asdict(),

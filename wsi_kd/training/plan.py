@@ -75,7 +75,7 @@ class Distillation(NamedTuple):
     top_k: int
     bag_label_share: float = 0.0
     """Share of the loss on bag labels (wsi_kd.kd.bag_label_loss) in the student's; 0: soft labels alone."""
-    witness_rate: float = 0.2
+    witness_rate: float = 0.1
     """Share of a positive bag's instances taken to be positive (loss on bag labels)."""
 
 

@@ -1,0 +1,132 @@
+"""The loop over epochs: train, validate, keep the best, save."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from wsi_kd.core.errors import BadInput
+from wsi_kd.kd.batches import walk
+from wsi_kd.kd.criteria import Criterion, weights_at
+from wsi_kd.kd.evaluation import Evaluation
+from wsi_kd.kd.fit_state import Best, Facts, FitState, HistoryRow, portable, tensors_of
+from wsi_kd.kd.schedules import Schedule
+from wsi_kd.kd.taps import unwrap
+from wsi_kd.kd.training_step import Step
+
+OptimizerFactory: TypeAlias = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+OnEpoch: TypeAlias = Callable[[HistoryRow], None]
+
+
+class FitResult(NamedTuple):
+    """What a training comes to."""
+
+    history: list[HistoryRow]
+    """One row an epoch: loss and criteria (means over samples, weights not inside), and the validation's."""
+    last: Evaluation
+    """Of the last epoch's student on the validation part."""
+    best: Evaluation
+    """Of the best epoch's: highest accuracy, at the same the lowest loss; the first of equals."""
+    best_epoch: int
+    """Counted from 0."""
+
+
+def make_optimizer(factory: OptimizerFactory, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Make the optimizer of those parameters that are not frozen.
+
+    Raises:
+        BadInput: the factory makes something else.
+    """
+    optimizer: Any = factory([parameter for parameter in parameters if parameter.requires_grad])
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise BadInput(
+            f"optimizer= made {type(optimizer).__name__}; expected a function from parameters to a torch "
+            "optimizer, such as lambda parameters: torch.optim.AdamW(parameters, lr=1e-3)"
+        )
+    return optimizer
+
+
+def plan_epochs(
+    criteria: Sequence[Criterion], learning_rates: Schedule | None, *, epochs: int
+) -> list[Facts]:
+    """Return what schedules say of each epoch, asked with the share of epochs done before it.
+
+    Raises:
+        BadInput: no epochs, or one without any weight.
+    """
+    if epochs < 1:
+        raise BadInput(f"epochs is {epochs}; expected at least 1")
+    shares = [epoch / epochs for epoch in range(epochs)]
+    factors = [1.0 if learning_rates is None else float(learning_rates(share)) for share in shares]
+    return [
+        {"learning rate factor": factor, "weights": weights_at(criteria, share)}
+        for factor, share in zip(factors, shares, strict=True)
+    ]
+
+
+def identify(criteria: Sequence[Criterion], optimizer: torch.optim.Optimizer, *, seed: int) -> Facts:
+    """Return what tells one distillation from another, whose state must not be mixed up with it."""
+    return {
+        "seed": seed,
+        "criteria": {criterion.described: criterion.settings for criterion in criteria},
+        "optimizer": type(optimizer).__name__,
+        "learning rates": [float(group["lr"]) for group in optimizer.param_groups],
+    }
+
+
+def announce_epoch(loader: Iterable[Any], epoch: int) -> None:
+    """Tell a sampler that draws by the epoch (DistributedSampler) which one it is."""
+    set_epoch = getattr(getattr(loader, "sampler", None), "set_epoch", None)
+    if set_epoch is not None:
+        set_epoch(epoch)
+
+
+def train_epoch(
+    loader: Iterable[Any],
+    step: Callable[[Any], Step],
+    optimizer: torch.optim.Optimizer,
+    *,
+    criteria: Sequence[Criterion],
+) -> HistoryRow:
+    """Update on every batch once; return the means over the samples.
+
+    Raises:
+        BadInput: a criterion needs labels, and no batch had any.
+    """
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+    for batch in walk(loader, what="train_loader"):
+        said = step(batch)
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(said.loss)
+        optimizer.step()
+        for name, value in {"loss": said.loss, **said.terms}.items():
+            sums[name] = sums.get(name, 0.0) + value.detach().double() * len(said.logits)
+            counts[name] = counts.get(name, 0) + len(said.logits)
+    for criterion in criteria:
+        if criterion.name not in sums:
+            raise BadInput(
+                f"{criterion.described}: it needs labels, and no batch of train_loader has any; take it out"
+            )
+    names = ["loss", *(criterion.name for criterion in criteria)]
+    return {name: sums[name].item() / counts[name] for name in names}
+
+
+def note_epoch(state: FitState, student: nn.Module, *, trained: HistoryRow, scored: Evaluation) -> None:
+    """Add an epoch to the state; keep the student's weights if it is the best so far."""
+    rate = float(state.optimizer.param_groups[0]["lr"])
+    row = {"epoch": state.epoch, "learning_rate": rate, **trained}
+    state.history.append({**row, "val_loss": scored.loss, "val_accuracy": scored.accuracy})
+    if scored.beats(state.best and state.best.evaluation):
+        state.best = Best(state.epoch, scored, portable(tensors_of(unwrap(student))))
+    state.epoch += 1
+
+
+def result_of(state: FitState) -> FitResult:
+    """Return what a state with at least one epoch comes to."""
+    if state.best is None:
+        raise TypeError("no epoch was trained")
+    row, best = state.history[-1], state.best.evaluation
+    last = Evaluation(row["val_accuracy"], row["val_loss"], best.samples)
+    return FitResult(list(state.history), last, best, state.best.epoch)
