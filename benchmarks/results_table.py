@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_kd.core.files import read_json
+from wsi_kd.evaluation.summary import distinct_scores
 
 HEADINGS = ("score", "bag AUC", "95 % interval", "last epoch", "instance AUC", "95 % interval", "last epoch")
 
@@ -20,7 +21,7 @@ def table_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
     for name, measured in metrics["baselines"].items():
         yield _line(f"baseline: {name}", measured, None)
     for recipe, record in metrics["recipes"].items():
-        for score in dict.fromkeys((*record["scores"], *record["instances"])):
+        for score in dict.fromkeys((*distinct_scores(record), *record["instances"])):
             slides = [part["scores"].get(score) for part in (record, record["last"])]
             tiles = [part["instances"].get(score) for part in (record, record["last"])]
             yield _line(f"{recipe}: {score}", slides[0], slides[1], tiles=tiles)

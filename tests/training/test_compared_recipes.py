@@ -189,4 +189,4 @@ def test_the_pseudo_labels_of_ins_approach_the_witness_rate(plans, make_bags, tm
     assert shares[:4] == [1.0] * 4
     assert shares[-1] < 0.5
     assert bag_auc(trained.model, parts[1]) > 0.95
-    assert evidence_auc(trained.model, parts[1]) > 0.8
+    assert evidence_auc(trained.model, parts[1]) > 0.7
