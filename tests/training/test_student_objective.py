@@ -46,6 +46,15 @@ def test_without_a_teacher_no_soft_labels_are_needed() -> None:
         StudentObjective(0.1, 0.5, BACKGROUND).losses(LOGITS, None, LABELS)
 
 
+def test_without_bag_labels_only_soft_ones_are_needed() -> None:
+    alone = StudentObjective(0.1, 0.0, BACKGROUND)
+
+    assert not alone.reads_bag_labels
+    assert alone.losses(LOGITS, SOFT, None).shape == (3,)
+    with pytest.raises(ValueError, match="bag labels, and there are none"):
+        StudentObjective(0.1, 0.5, BACKGROUND).losses(LOGITS, SOFT, None)
+
+
 @pytest.mark.parametrize("schedule", ["joint", "alternate"])
 def test_bag_labels_find_both_kinds_of_witnesses(schedule: str, tmp_path: Path) -> None:
     """Two kinds of witnesses, shifted by 5 and 3 along two axes: the student alone has to rank both."""

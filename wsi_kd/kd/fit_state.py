@@ -4,7 +4,6 @@ One safetensors file holds the tensors and, as metadata, the JSON of the rest: t
 by a kill between their writes. Random draws need no state, see `seeding`; generators that a loader owns do.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput, RunFailed
 from wsi_kd.core.files import publish
+from wsi_kd.core.tensors import tensors_below, tensors_hash
 from wsi_kd.kd.evaluation import Evaluation
 
 SCHEMA: Final = "wsi_kd distillation state 1"
@@ -67,7 +67,7 @@ def save_state(
         tensors |= {f"best.{name}": value for name, value in state.best.weights.items()}
         facts["best"] = {"epoch": state.best.epoch, **state.best.evaluation._asdict()}
     stored = portable(tensors)
-    facts["tensors_sha256"] = _tensors_hash(stored)
+    facts["tensors_sha256"] = tensors_hash(stored)
     with publish(path) as temporary:
         save_file(stored, temporary, metadata={"schema": SCHEMA, "state": json.dumps(facts)})
 
@@ -82,22 +82,22 @@ def restore_state(
     """
     facts, tensors = _read(path)
     _check_facts(facts, state, plan=plan, where=path)
-    _check_tensors(_below("module.", tensors), tensors_of(state.module), where=path)
-    if _tensors_hash(tensors) != facts["tensors_sha256"]:
+    _check_tensors(tensors_below("module.", tensors), tensors_of(state.module), where=path)
+    if tensors_hash(tensors) != facts["tensors_sha256"]:
         raise BadInput(f"{path}: damaged (sha256 differs); delete it to train from the start")
-    stored = _below("generator.", tensors)
+    stored = tensors_below("generator.", tensors)
     if len(stored) != len(generators):
         raise BadInput(
             f"{path}: the loaders had {len(stored)} generators of their own and now have {len(generators)}; "
             "pass the same loaders, or delete it to train from the start"
         )
-    state.module.load_state_dict(_below("module.", tensors))
-    _restore_optimizer(state.optimizer, _below("optimizer.", tensors), facts["optimizer"])
+    state.module.load_state_dict(tensors_below("module.", tensors))
+    _restore_optimizer(state.optimizer, tensors_below("optimizer.", tensors), facts["optimizer"])
     for i, generator in enumerate(generators):
         generator.set_state(stored[str(i)])
     state.epoch, state.history = facts["epoch"], facts["history"]
     best = facts["best"]
-    state.best = best and Best(best.pop("epoch"), Evaluation(**best), _below("best.", tensors))
+    state.best = best and Best(best.pop("epoch"), Evaluation(**best), tensors_below("best.", tensors))
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
@@ -189,10 +189,6 @@ def _check_facts(facts: Facts, state: FitState, *, plan: Sequence[Facts], where:
             )
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
 def _read(path: Path) -> tuple[Facts, dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as handle:
@@ -208,11 +204,3 @@ def _read(path: Path) -> tuple[Facts, dict[str, Tensor]]:
         raise BadInput(
             f"{path}: not readable as distillation state ({reason}); delete it to train from the start"
         ) from None
-
-
-def _tensors_hash(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -31,7 +31,27 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Linear:
+class _Span:
+    """From `start` to `end` between two points of the training, flat before and after."""
+
+    start: float
+    end: float
+    begin: float = 0.0
+    finish: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.begin < self.finish <= 1.0:
+            raise BadInput(
+                f"a schedule from {self.begin} to {self.finish} of the training: "
+                "expected 0 <= begin < finish <= 1"
+            )
+
+    def _share(self, progress: float) -> float:
+        return min(max((progress - self.begin) / (self.finish - self.begin), 0.0), 1.0)
+
+
+@dataclass(frozen=True)
+class Linear(_Span):
     """From `start` to `end` on a straight line between two points of the training, flat before and after.
 
     >>> fade = Linear(1.0, 0.0, begin=0.5)  # flat in the first half, then down to nothing
@@ -39,38 +59,22 @@ class Linear:
     [1.0, 1.0, 0.5, 0.0]
     """
 
-    start: float
-    end: float
-    begin: float = 0.0
-    finish: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_span(self.begin, self.finish)
-
     def __call__(self, progress: float) -> float:
         """Return the factor at `progress` in [0, 1]."""
-        return self.start + (self.end - self.start) * _share(progress, self.begin, self.finish)
+        return self.start + (self.end - self.start) * self._share(progress)
 
 
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(_Span):
     """From `start` to `end` on half a cosine, end + (start - end) (1 + cos(pi share)) / 2; flat outside.
 
     >>> [round(Cosine(1.0, 0.0)(progress), 3) for progress in (0.0, 0.25, 0.5, 1.0)]
     [1.0, 0.854, 0.5, 0.0]
     """
 
-    start: float
-    end: float
-    begin: float = 0.0
-    finish: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_span(self.begin, self.finish)
-
     def __call__(self, progress: float) -> float:
         """Return the factor at `progress` in [0, 1]."""
-        share = _share(progress, self.begin, self.finish)
+        share = self._share(progress)
         return self.end + (self.start - self.end) * 0.5 * (1.0 + math.cos(math.pi * share))
 
 
@@ -88,14 +92,3 @@ class Steps:
     def __call__(self, progress: float) -> float:
         """Return the factor at `progress` in [0, 1]."""
         return self.factor ** sum(progress >= point for point in self.at)
-
-
-def _check_span(begin: float, finish: float) -> None:
-    if not 0.0 <= begin < finish <= 1.0:
-        raise BadInput(
-            f"a schedule from {begin} to {finish} of the training: expected 0 <= begin < finish <= 1"
-        )
-
-
-def _share(progress: float, begin: float, finish: float) -> float:
-    return min(max((progress - begin) / (finish - begin), 0.0), 1.0)

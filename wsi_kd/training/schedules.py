@@ -69,10 +69,11 @@ def joint_epoch(run: Run, ledger: LossLedger, *, distillation: Distillation, min
             dropped = run.model.dropout(hidden)
             output: BagOutput = run.model.teacher(dropped, view.packed.offsets, keep)
             instance_logits = run.student(dropped)
-        soft = None
+        soft = labels = None
         if objective.reads_teacher:
             soft = _label_batch(run, hidden, packed, meter=meter, distillation=distillation)
-        labels = packed.labels[segment_ids(packed.offsets, len(instance_logits))]
+        if objective.reads_bag_labels:
+            labels = packed.labels[segment_ids(packed.offsets, len(instance_logits))]
         students = objective.losses(instance_logits, soft, labels)
         teachers = teacher_losses(output.bag_logits, view.packed.labels)
         ledger.add("teacher loss", teachers, view.bags)

@@ -4,7 +4,6 @@ One safetensors file holds tensors and, as metadata, the JSON of the rest: two f
 a kill between their writes.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import publish
+from wsi_kd.core.tensors import tensors_below, tensors_hash
 from wsi_kd.kd.pseudo_labels import AttentionRange
 from wsi_kd.mil.weno import TeacherStudent
 
@@ -81,7 +81,7 @@ def save_state(state: TrainingState, work_dir: Path, *, run_hash: str) -> None:
     tensors = _tensors(state)
     facts = {
         "run_hash": run_hash,
-        "tensors_sha256": _tensors_hash(tensors),
+        "tensors_sha256": tensors_hash(tensors),
         "epoch": state.epoch,
         "history": state.history,
         "selected_epoch": state.selected_epoch,
@@ -107,7 +107,7 @@ def restore_state(state: TrainingState, work_dir: Path, *, run_hash: str) -> boo
     facts, tensors = _read(path)
     if facts.get("run_hash") != run_hash:
         return False
-    if _tensors_hash(tensors) != facts["tensors_sha256"]:
+    if tensors_hash(tensors) != facts["tensors_sha256"]:
         raise BadInput(f"{path}: damaged (sha256 differs); delete it to train from the start")
     state.epoch, state.history = facts["epoch"], facts["history"]
     state.selected_epoch, state.selected_loss = facts["selected_epoch"], facts["selected_loss"]
@@ -141,10 +141,12 @@ def _tensors(state: TrainingState) -> dict[str, Tensor]:
 
 def _restore_tensors(state: TrainingState, tensors: Mapping[str, Tensor]) -> None:
     device = _device(state)
-    state.model.load_state_dict(_below("model.", tensors))
-    state.selected_weights = {name: value.to(device) for name, value in _below("selected.", tensors).items()}
+    state.model.load_state_dict(tensors_below("model.", tensors))
+    state.selected_weights = {
+        name: value.to(device) for name, value in tensors_below("selected.", tensors).items()
+    }
     moments: dict[int, dict[str, Tensor]] = {}
-    for key, value in _below("optimizer.", tensors).items():
+    for key, value in tensors_below("optimizer.", tensors).items():
         index, _, name = key.partition(".")
         moments.setdefault(int(index), {})[name] = value
     groups = state.optimizer.state_dict()["param_groups"]
@@ -154,15 +156,11 @@ def _restore_tensors(state: TrainingState, tensors: Mapping[str, Tensor]) -> Non
     if device.type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"], device)
     if state.average is not None:
-        state.average.load_state_dict(_below("average.", tensors))
-    state.memory = {name: value.to(device) for name, value in _below("memory.", tensors).items()}
+        state.average.load_state_dict(tensors_below("average.", tensors))
+    state.memory = {name: value.to(device) for name, value in tensors_below("memory.", tensors).items()}
     if "attention_range" in tensors:
         low, high = tensors["attention_range"].to(device)
         state.attention_range = AttentionRange(low, high)
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _device(state: TrainingState) -> torch.device:
@@ -179,11 +177,3 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise BadInput(
             f"{path}: not readable as training state ({reason}); delete it to train from the start"
         ) from None
-
-
-def _tensors_hash(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

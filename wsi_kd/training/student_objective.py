@@ -25,6 +25,11 @@ class StudentObjective(NamedTuple):
         """Whether soft labels play a role."""
         return self.bag_label_share < 1.0
 
+    @property
+    def reads_bag_labels(self) -> bool:
+        """Whether bag labels play a role."""
+        return self.bag_label_share > 0.0
+
     def on_bag_labels(
         self, instance_logits: Float[Tensor, "instances positives"], labels: Int64[Tensor, "instances"]
     ) -> Float[Tensor, "instances"]:
@@ -35,22 +40,29 @@ class StudentObjective(NamedTuple):
         self,
         instance_logits: Float[Tensor, "instances positives"],
         soft_labels: Float[Tensor, "instances positives"] | None,
-        labels: Int64[Tensor, "instances"],
+        labels: Int64[Tensor, "instances"] | None,
     ) -> Float[Tensor, "instances"]:
         """Return the loss of each instance; `labels` are those of its bags, `soft_labels` the teacher's.
 
-        `soft_labels` may be None where the teacher plays no role.
+        Either may be None where it plays no role.
+
+        Raises:
+            ValueError: one that does is None.
         """
-        share = self.bag_label_share
-        total = instance_logits.new_zeros(len(instance_logits))
-        if share < 1.0:
-            if soft_labels is None:
-                raise ValueError("the student learns from soft labels, and there are none")
-            soft = student_losses(instance_logits, soft_labels, negative_weight=self.negative_weight)
-            total = total + (1.0 - share) * soft
-        if share > 0.0:
-            total = total + share * self.on_bag_labels(instance_logits, labels)
-        return total
+        hard = self._of_bag_labels(instance_logits, labels) if self.reads_bag_labels else None
+        if not self.reads_teacher and hard is not None:
+            return hard
+        if soft_labels is None:
+            raise ValueError("the student learns from soft labels, and there are none")
+        soft = student_losses(instance_logits, soft_labels, negative_weight=self.negative_weight)
+        return soft if hard is None else (1.0 - self.bag_label_share) * soft + self.bag_label_share * hard
+
+    def _of_bag_labels(
+        self, instance_logits: Float[Tensor, "instances positives"], labels: Int64[Tensor, "instances"] | None
+    ) -> Float[Tensor, "instances"]:
+        if labels is None:
+            raise ValueError("the student learns from bag labels, and there are none")
+        return self.on_bag_labels(instance_logits, labels)
 
 
 def student_objective(run: Run, distillation: Distillation) -> StudentObjective:

@@ -15,17 +15,15 @@ numbers, tau 0.07); van den Oord, Li, Vinyals, "Representation learning with con
 coding", 2018.
 """
 
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from wsi_kd.kd.losses.pairing import flat_pair, require_positive
-from wsi_kd.kd.losses.projections import placed_like, project
+from wsi_kd.kd.losses.pairing import require_positive
+from wsi_kd.kd.losses.projections import EmbeddedLoss
 from wsi_kd.kd.losses.unit import unit
-from wsi_kd.kd.outputs import FEATURES, DistillationLoss, Outputs
+from wsi_kd.kd.outputs import Outputs
 
 
 def in_batch_contrast(
@@ -41,30 +39,14 @@ def in_batch_contrast(
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2.0
 
 
-class InBatchContrastiveLoss(DistillationLoss):
+class InBatchContrastiveLoss(EmbeddedLoss):
     """InfoNCE between learned embeddings of student and teacher, negatives from the batch."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({FEATURES})
-
     def __init__(self, *, width: int = 128, temperature: float = 0.07) -> None:
-        super().__init__()
-        require_positive(self, width=width, temperature=temperature)
-        self.width = width
+        super().__init__(width=width)
+        require_positive(self, temperature=temperature)
         self.temperature = temperature
-        self.student_embedding: nn.Module | None = None
-        self.teacher_embedding: nn.Module | None = None
-
-    def prepare(self, student: Outputs, teacher: Outputs) -> None:
-        """Build a linear embedding of each side."""
-        ours, theirs = flat_pair(self, student, teacher)
-        self.student_embedding = nn.Linear(ours.shape[1], self.width).to(**placed_like(ours))
-        self.teacher_embedding = nn.Linear(theirs.shape[1], self.width).to(**placed_like(theirs))
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor | None) -> Float[Tensor, ""]:
         """Return the mean over the samples."""
-        ours, theirs = flat_pair(self, student, teacher)
-        return in_batch_contrast(
-            project(self, self.student_embedding, ours),
-            project(self, self.teacher_embedding, theirs),
-            temperature=self.temperature,
-        )
+        return in_batch_contrast(*self.embedded(student, teacher), temperature=self.temperature)

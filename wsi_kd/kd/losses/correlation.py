@@ -19,10 +19,10 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from wsi_kd.kd.losses.pairing import flat_pair, require_positive
-from wsi_kd.kd.losses.projections import placed_like, project
+from wsi_kd.kd.losses.projections import EmbeddedLoss
 from wsi_kd.kd.losses.unit import unit
 from wsi_kd.kd.outputs import FEATURES, DistillationLoss, Outputs
 
@@ -74,27 +74,9 @@ class CorrelationCongruenceLoss(DistillationLoss):
         return F.mse_loss(ours, theirs)
 
 
-class NeighborErrorLoss(DistillationLoss):
+class NeighborErrorLoss(EmbeddedLoss):
     """The released codes' "correlation": products of neighbors' errors between learned embeddings."""
-
-    needs: ClassVar[frozenset[str]] = frozenset({FEATURES})
-
-    def __init__(self, *, width: int = 128) -> None:
-        super().__init__()
-        require_positive(self, width=width)
-        self.width = width
-        self.student_embedding: nn.Module | None = None
-        self.teacher_embedding: nn.Module | None = None
-
-    def prepare(self, student: Outputs, teacher: Outputs) -> None:
-        """Build a linear embedding of each side."""
-        ours, theirs = flat_pair(self, student, teacher)
-        self.student_embedding = nn.Linear(ours.shape[1], self.width).to(**placed_like(ours))
-        self.teacher_embedding = nn.Linear(theirs.shape[1], self.width).to(**placed_like(theirs))
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor | None) -> Float[Tensor, ""]:
         """Return the mean over neighbors, sum over the embedding."""
-        ours, theirs = flat_pair(self, student, teacher)
-        return neighbor_errors(
-            project(self, self.student_embedding, ours), project(self, self.teacher_embedding, theirs)
-        )
+        return neighbor_errors(*self.embedded(student, teacher))

@@ -19,8 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wsi_kd.core.errors import BadInput
-from wsi_kd.kd.losses.pairing import logit_pair, require_positive, title
+from wsi_kd.kd.losses.pairing import logit_pair, require_positive, require_weights
 from wsi_kd.kd.outputs import LOGITS, DistillationLoss, Outputs
 
 SMALLEST_PRODUCT = 1e-8
@@ -49,10 +48,7 @@ class DistLoss(DistillationLoss):
     def __init__(self, *, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0) -> None:
         super().__init__()
         require_positive(self, temperature=temperature)
-        if min(beta, gamma) < 0 or beta + gamma == 0:
-            raise BadInput(
-                f"{title(self)}: beta is {beta} and gamma {gamma}; both must be at least 0, one above it"
-            )
+        require_weights(self, beta=beta, gamma=gamma)
         self.beta = beta
         self.gamma = gamma
         self.temperature = temperature

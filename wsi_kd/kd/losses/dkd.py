@@ -20,8 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from wsi_kd.core.errors import BadInput
-from wsi_kd.kd.losses.pairing import class_labels, logit_pair, require_positive, title
+from wsi_kd.kd.losses.pairing import class_labels, logit_pair, require_positive, require_weights
 from wsi_kd.kd.outputs import LABELS, LOGITS, DistillationLoss, Outputs
 
 
@@ -68,10 +67,7 @@ class DkdLoss(DistillationLoss):
     def __init__(self, *, alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0) -> None:
         super().__init__()
         require_positive(self, temperature=temperature)
-        if min(alpha, beta) < 0 or alpha + beta == 0:
-            raise BadInput(
-                f"{title(self)}: alpha is {alpha} and beta {beta}; both must be at least 0, one above it"
-            )
+        require_weights(self, alpha=alpha, beta=beta)
         self.alpha = alpha
         self.beta = beta
         self.temperature = temperature

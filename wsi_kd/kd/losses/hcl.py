@@ -9,15 +9,12 @@ Source: Chen et al., "Distilling knowledge via knowledge review", CVPR 2021. Thi
 loss between two maps (mdistiller's `hcl_loss`), not its fusion of several student layers ("review", "ABF").
 """
 
-from typing import ClassVar
-
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from wsi_kd.kd.losses.pairing import map_pair
-from wsi_kd.kd.losses.projections import placed_like, project
-from wsi_kd.kd.outputs import FEATURES, DistillationLoss, Outputs
+from wsi_kd.kd.losses.projections import RegressedLoss
+from wsi_kd.kd.outputs import Outputs
 
 SIZES = (4, 2, 1)
 
@@ -43,21 +40,9 @@ def hierarchical_context(
     return loss / weights
 
 
-class HierarchicalContextLoss(DistillationLoss):
+class HierarchicalContextLoss(RegressedLoss):
     """Squared differences at several sizes, after a learned linear map of the student's channels."""
-
-    needs: ClassVar[frozenset[str]] = frozenset({FEATURES})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.regressor: nn.Module | None = None
-
-    def prepare(self, student: Outputs, teacher: Outputs) -> None:
-        """Build the 1x1 convolution from the student's channels to the teacher's."""
-        ours, theirs = map_pair(self, student, teacher)
-        self.regressor = nn.Conv2d(ours.shape[1], theirs.shape[1], 1).to(**placed_like(ours))
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor | None) -> Float[Tensor, ""]:
         """Return the mean over samples, channels and positions."""
-        ours, theirs = map_pair(self, student, teacher)
-        return hierarchical_context(project(self, self.regressor, ours), theirs)
+        return hierarchical_context(*self.regressed(student, teacher))

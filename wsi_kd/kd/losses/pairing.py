@@ -43,6 +43,19 @@ def require_positive(loss: DistillationLoss, **values: float | int) -> None:
             raise BadInput(f"{title(loss)}: {name} is {value}; it must be above 0")
 
 
+def require_weights(loss: DistillationLoss, **weights: float) -> None:
+    """Check that two weights are not negative and not both 0.
+
+    Raises:
+        BadInput: naming both.
+    """
+    if min(weights.values()) < 0 or sum(weights.values()) == 0:
+        (first, one), (second, other) = weights.items()
+        raise BadInput(
+            f"{title(loss)}: {first} is {one} and {second} {other}; both must be at least 0, one above it"
+        )
+
+
 def at_least_float32(values: Tensor) -> Tensor:
     """Raise half and bfloat16 to float32; leave float32 and float64."""
     return values.float() if values.dtype in {torch.float16, torch.bfloat16} else values

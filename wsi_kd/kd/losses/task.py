@@ -19,16 +19,21 @@ from wsi_kd.kd.losses.pairing import label_targets, student_logits, title
 from wsi_kd.kd.outputs import LABELS, LOGITS, DistillationLoss, Outputs
 
 
-class CrossEntropyLoss(DistillationLoss):
-    """Cross entropy with the labels; the teacher is not asked."""
+class _TaskLoss(DistillationLoss):
+    """Labels smoothed by a share; the teacher is not asked."""
 
     needs: ClassVar[frozenset[str]] = frozenset({LOGITS, LABELS})
     reads_teacher: ClassVar[bool] = False
 
     def __init__(self, *, smoothing: float = 0.0) -> None:
         super().__init__()
-        _require_share(self, smoothing)
+        if not 0.0 <= smoothing < 1.0:
+            raise BadInput(f"{title(self)}: smoothing is {smoothing}; it must be at least 0 and below 1")
         self.smoothing = smoothing
+
+
+class CrossEntropyLoss(_TaskLoss):
+    """Cross entropy with the labels; the teacher is not asked."""
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor | None) -> Float[Tensor, ""]:
         """Return the mean over the samples."""
@@ -37,16 +42,8 @@ class CrossEntropyLoss(DistillationLoss):
         return F.cross_entropy(logits, checked, label_smoothing=self.smoothing)
 
 
-class BinaryCrossEntropyLoss(DistillationLoss):
+class BinaryCrossEntropyLoss(_TaskLoss):
     """One sigmoid a class against the labels; the teacher is not asked."""
-
-    needs: ClassVar[frozenset[str]] = frozenset({LOGITS, LABELS})
-    reads_teacher: ClassVar[bool] = False
-
-    def __init__(self, *, smoothing: float = 0.0) -> None:
-        super().__init__()
-        _require_share(self, smoothing)
-        self.smoothing = smoothing
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor | None) -> Float[Tensor, ""]:
         """Return the mean over samples and classes."""
@@ -55,8 +52,3 @@ class BinaryCrossEntropyLoss(DistillationLoss):
         soft = checked if checked.is_floating_point() else F.one_hot(checked, logits.shape[1])
         target = soft.to(logits.dtype) * (1.0 - self.smoothing) + self.smoothing / logits.shape[1]
         return F.binary_cross_entropy_with_logits(logits, target)
-
-
-def _require_share(loss: DistillationLoss, smoothing: float) -> None:
-    if not 0.0 <= smoothing < 1.0:
-        raise BadInput(f"{title(loss)}: smoothing is {smoothing}; it must be at least 0 and below 1")

@@ -63,7 +63,7 @@ def train_weno(
         teacher_average=distillation.teacher_average,
     ) as run:
         objective = student_objective(run, distillation)
-        instance_losses = objective.on_bag_labels if distillation.bag_label_share > 0.0 else None
+        instance_losses = objective.on_bag_labels if objective.reads_bag_labels else None
 
         def train_epoch(epoch: int) -> EpochResult:
             mines = mining is not None and epoch >= mining.start_epoch and not run.state.mining_stopped

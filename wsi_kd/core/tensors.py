@@ -1,0 +1,25 @@
+"""Tensors by name, as a state file holds them."""
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    """Return a sha256 of names, types, shapes and values of tensors on the CPU; their order plays no role."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def tensors_below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose name starts with a prefix, without it.
+
+    >>> list(tensors_below("model.", {"model.weight": torch.zeros(1), "epoch": torch.zeros(1)}))
+    ['weight']
+    """
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
