@@ -13,13 +13,14 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --constraint
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint bench bench-weno clean
+.PHONY: help install demo test lint claims bench bench-weno clean
 
 help:
 	@echo "make install   .venv with the package, pinned by constraints.txt"
 	@echo "make demo      draw the demo cohort, run the whole workflow on it, print the figures and the report's path"
 	@echo "make test      the whole test suite"
 	@echo "make lint      ruff, mypy, import-linter, codespell, snakefmt, snakemake --lint"
+	@echo "make claims    check what each distillation method's paper claims, at small scale: results/claims/index.html"
 	@echo "make bench     the README's table of real nuclei (DATA=../shared/data)"
 	@echo "make bench-weno  every table of docs/weno.md: configs/experiments/*.yaml, hours on two cores; goes on where it stopped"
 	@echo "make clean     remove the demo's results and all caches (not .venv, not your own results)"
@@ -66,6 +67,9 @@ lint: $(TESTABLE) $(LINT_COHORT)
 	$(BIN)/codespell
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint --configfile configs/default.yaml --config 'run={manifest: $(LINT_COHORT)}'
+
+claims: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/wsi-kd reproduce --processes $(CORES)
 
 # The README's table: nuclei of 60 patients with tile truth, two recipes, three seeds, five folds.
 bench: $(INSTALLED)

@@ -22,6 +22,8 @@ CHECKED = [
     "evaluation",
     "demo",
     "report",
+    "claims",
+    "distillation",
 ]
 BENCHMARKS = (
     "bag_parts",

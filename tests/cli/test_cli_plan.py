@@ -105,6 +105,7 @@ def test_other_recipes_and_seeds_do_not_touch_a_training(cohort):
         ({"ins": {"temperature": 0.5}}, {"ins"}),
         ({"mhim": {"mask_ratio": 0.1}}, {"mhim"}),
         ({"auto": {"tolerance": 1.0}}, {"auto"}),
+        ({"distill": {"hidden_dim": 7}}, {"distill"}),
         ({"top_k": 9}, set(SECTIONS_OF_RECIPE)),
     ],
 )
@@ -238,3 +239,23 @@ def test_edited_masks_and_given_splits_are_inputs(cohort, tmp_path):
     assert plan.edited_masks(1) == [str(masks / "s5.geojson")]
     assert plan.given_split_files() == [str(splits / "splits_0.csv"), str(splits / "splits_1.csv")]
     assert plan.folds == 2
+
+
+def test_a_distilled_training_waits_for_the_model_it_learns_from(cohort):
+    plan = read_plan({**cohort, "train": {"recipes": ["instance", "distill", "weno"]}})
+    folder = plan.layout.model("weno", 2, 1)
+    assert plan.large_model("distill", 2, 1) == [
+        str(folder / "model.safetensors"),
+        str(folder / "model.json"),
+    ]
+    assert plan.large_model("weno", 2, 1) == []
+
+
+def test_a_recipe_that_distills_needs_the_recipe_it_learns_from(cohort):
+    train = {"recipes": ["abmil", "distill"], "distill": {"teacher_recipe": "mhim"}}
+    with pytest.raises(BadInput) as caught:
+        read_plan({**cohort, "train": train})
+    assert str(caught.value) == (
+        "recipe distill learns from the models of recipe mhim, which train.recipes (abmil, distill) does not "
+        "hold; add it, or change train.distill.teacher_recipe"
+    )

@@ -193,7 +193,10 @@ def test_the_released_schedule_trains_and_refuses_teachers_that_need_the_whole_b
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ({"recipe": "wemo"}, r"unknown recipe 'wemo'; known: abmil, auto, ins, .* \(did you mean 'weno'\?\)"),
+        (
+            {"recipe": "wemo"},
+            r"unknown recipe 'wemo'; known: abmil, auto, distill, ins, .* \(did you mean 'weno'\?\)",
+        ),
         ({"fold": 1}, r"splits.csv: no fold 1; it holds folds 0 to 0"),
         ({"teacher": "abmill"}, r"train.teacher: input should be 'abmil', 'gated_abmil', .* found 'abmill'"),
         ({"device": "cuda:99"}, r"device 'cuda:99': this machine has"),

@@ -46,6 +46,11 @@ def train_settings(wildcards):
     return plan.train_settings(wildcards.recipe, int(wildcards.seed))
 
 
+def large_model(wildcards):
+    """Trained model that a training learns from: recipe distill has one."""
+    return plan.large_model(wildcards.recipe, int(wildcards.seed), int(wildcards.fold))
+
+
 def chunk_rows_of(step):
     """Parameter `rows` of a chunk's job: what the step uses of its manifest rows."""
     return lambda wildcards: plan.chunk_hash(step, int(wildcards.chunk))
@@ -72,9 +77,8 @@ def annotation_files(wildcards):
 
 
 def encoder_weights(wildcards):
-    """Local weight file of the encoder, if one is set."""
-    weights = plan.settings.embed.weights
-    return [] if weights is None else [str(weights)]
+    """Local weight files of the encoder, if it has any."""
+    return plan.encoder_files()
 
 
 def given_splits(wildcards):

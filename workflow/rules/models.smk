@@ -31,6 +31,7 @@ rule train:
     input:
         splits=rules.split.output.splits,
         features=every_chunk("features"),
+        large=large_model,
     output:
         model=f"{RESULTS}/models/{{recipe}}/seed{{seed}}/fold{{fold}}/model.safetensors",
         header=f"{RESULTS}/models/{{recipe}}/seed{{seed}}/fold{{fold}}/model.json",

@@ -9,6 +9,7 @@ from wsi_kd.bags.tables import listed
 from wsi_kd.cli.layout import Layout
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import sidecar
+from wsi_kd.features.distilled import is_distilled
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.models import DISTILLING, INS_CLASSES, RELEASED_CLASSES
 
@@ -22,6 +23,7 @@ def check_ahead(settings: Settings, manifest: Manifest, *, chunks: Chunks, layou
         BadInput: one line; faults of drawings are listed together.
     """
     _refuse_braces(settings, manifest)
+    _check_recipes(settings)
     _check_classes(settings, manifest)
     _check_results_dir(layout.root)
     _check_encoder(settings, chunks=chunks, layout=layout)
@@ -47,6 +49,17 @@ def _refuse_braces(settings: Settings, manifest: Manifest) -> None:
     braced = [str(path) for path in paths if path is not None and set("{}") & set(str(path))]
     if braced:
         raise BadInput(f"braces in paths, which Snakemake reads as wildcards: {listed(braced)}; rename them")
+
+
+def _check_recipes(settings: Settings) -> None:
+    """Look for the recipe that recipe distill learns from: no rule would make its models."""
+    train = settings.train
+    if "distill" in train.recipes and train.distill.teacher_recipe not in train.recipes:
+        raise BadInput(
+            f"recipe distill learns from the models of recipe {train.distill.teacher_recipe}, which "
+            f"train.recipes ({', '.join(train.recipes)}) does not hold; add it, or change "
+            "train.distill.teacher_recipe"
+        )
 
 
 def _check_classes(settings: Settings, manifest: Manifest) -> None:
@@ -82,11 +95,12 @@ def _check_encoder(settings: Settings, *, chunks: Chunks, layout: Layout) -> Non
     embed = settings.embed
     if embed.weights is not None and not embed.weights.is_file():
         raise BadInput(f"{embed.weights}: no such weight file; correct embed.weights")
-    if all(layout.chunk_status("embed", chunk).is_file() for chunk in range(len(chunks))):
+    embedded = all(layout.chunk_status("embed", chunk).is_file() for chunk in range(len(chunks)))
+    if embedded and not is_distilled(embed.encoder):
         return
     from wsi_kd.features.encoders import check_encoder_name
 
-    check_encoder_name(embed.encoder)
+    check_encoder_name(embed.encoder, embed.weights)
 
 
 def _check_projector(settings: Settings) -> None:

@@ -10,8 +10,10 @@ import typer
 from typer.exceptions import TyperException
 
 from wsi_kd.cli.check import check_status, summary
+from wsi_kd.cli.claims import methods, reproduce
 from wsi_kd.cli.configuration import config_app
 from wsi_kd.cli.demo import demo_cohort
+from wsi_kd.cli.distillation import distill
 from wsi_kd.cli.doctor import doctor
 from wsi_kd.cli.infer import infer
 from wsi_kd.cli.models import predict, split, train
@@ -34,6 +36,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start here": (doctor, demo_cohort, infer),
     "The line, one command a step": (mask, tile, embed, split, train, predict, evaluate, report),
     "After a run": (check_status, summary),
+    "Distillation on any data": (distill, methods, reproduce),
 }
 for _panel, _commands in PANELS.items():
     for _command in _commands:

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from wsi_kd.settings.document import default_yaml, schema_json
+from wsi_kd.settings.document import default_yaml, distill_schema_json, schema_json
 
 config_app = typer.Typer(help="Print the settings file (every default, commented) or its JSON schema.")
 
@@ -19,3 +19,9 @@ def config_default() -> None:
 def config_schema() -> None:
     """Print configs/schema.json, with which editors complete and check the settings file."""
     sys.stdout.write(schema_json())
+
+
+@config_app.command("distill-schema")
+def config_distill_schema() -> None:
+    """Print configs/kd/schema.json, which does the same for the files of `wsi-kd distill`."""
+    sys.stdout.write(distill_schema_json())

@@ -64,6 +64,7 @@ def train(
     from wsi_kd.steps.train import run_train
 
     out_dir = run.layout.model(recipe, seed, fold)
+    teacher_recipe = run.settings.train.distill.teacher_recipe
     run_train(
         features_dir=run.layout.folder("embed"),
         splits_path=run.layout.splits,
@@ -73,6 +74,7 @@ def train(
         fold=fold,
         out_dir=out_dir,
         settings=run.settings,
+        large_dir=run.layout.model(teacher_recipe, seed, fold) if recipe == "distill" else None,
     )
     typer.echo(f"train: {out_dir}")
 

@@ -17,6 +17,7 @@ from wsi_kd.cli.ahead import check_ahead
 from wsi_kd.cli.layout import Layout
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash
+from wsi_kd.features.distilled import HEADER_NAME, WEIGHTS_NAME, distilled_folder, is_distilled
 from wsi_kd.settings.all import Settings, parse_settings, sections_json
 from wsi_kd.settings.models import TrainSettings
 
@@ -36,7 +37,7 @@ STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "check_status": (),
 }
 """Settings sections that each rule hands to its command; upstream ones are recorded in the artifacts."""
-RECIPE_SECTIONS = ("weno", "instance", "ins", "mhim", "auto")
+RECIPE_SECTIONS = ("weno", "instance", "ins", "mhim", "auto", "distill")
 """Sections of `train` that only some recipes read."""
 SECTIONS_OF_RECIPE: dict[str, tuple[str, ...]] = {
     "abmil": (),
@@ -45,6 +46,7 @@ SECTIONS_OF_RECIPE: dict[str, tuple[str, ...]] = {
     "ins": ("ins",),
     "mhim": ("mhim",),
     "auto": ("weno", "auto"),
+    "distill": ("distill",),
 }
 _RUN_KEYS = ("manifest", "slides_dir", "classes", "results_dir")
 _EXTRA_RUN_KEYS: dict[str, tuple[str, ...]] = {
@@ -88,6 +90,13 @@ class Plan(NamedTuple):
         train = _train_section(self.settings.train, recipe=recipe, seed=seed)
         return _canonical({**value, "train": train.model_dump(mode="json")})
 
+    def large_model(self, recipe: str, seed: int, fold: int) -> list[str]:
+        """Return the files of the trained model that a recipe learns from; none where it needs none."""
+        if recipe != "distill":
+            return []
+        folder = self.layout.model(self.settings.train.distill.teacher_recipe, seed, fold)
+        return [str(folder / name) for name in ("model.safetensors", "model.json")]
+
     def chunk_hash(self, step: str, chunk: int) -> str:
         """Return the hash of what `step` uses of a chunk's manifest rows."""
         return rows_hash(self.chunks[chunk], step)
@@ -109,6 +118,14 @@ class Plan(NamedTuple):
         folder = self.settings.mask.edited_dir
         files = [] if folder is None else [folder / f"{row.slide_id}.geojson" for row in self.chunks[chunk]]
         return [str(file) for file in files if file.is_file()]
+
+    def encoder_files(self) -> list[str]:
+        """Return the local files that hold the encoder's weights."""
+        embed = self.settings.embed
+        if is_distilled(embed.encoder):
+            folder = distilled_folder(embed.encoder, embed.weights)
+            return [str(folder / name) for name in (WEIGHTS_NAME, HEADER_NAME)]
+        return [] if embed.weights is None else [str(embed.weights)]
 
     def given_split_files(self) -> list[str]:
         """Return the files of splits made elsewhere."""

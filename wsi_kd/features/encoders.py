@@ -8,6 +8,7 @@
 | `torchvision:squeezenet1_1` | 512 features, torchvision's key names | file, or torchvision's own |
 | a timm name (`resnet50.a1_in1k`) | `timm.create_model(name, num_classes=0)` | file, or timm's own |
 | `hf-hub:owner/model` | the same, handed to timm unchanged | file, or the hub's |
+| `distilled:<folder>` | what `wsi-kd distill` made of a larger one | the folder's |
 
 A file's weights may expect another normalization than the name's default (ImageNet's for torchvision): then
 set `pixel_mean` and `pixel_std`, e.g. 0.5 three times for networks converted from TensorFlow. No encoder runs
@@ -25,6 +26,7 @@ from jaxtyping import Float32
 from wsi_kd.core.errors import BadInput, unknown_name
 from wsi_kd.core.files import content_hash
 from wsi_kd.core.shapes import FeatureArray, TileBatch
+from wsi_kd.features.distilled import distilled_folder, is_distilled, read_encoder_header
 from wsi_kd.features.pixels import PIXELS, PixelsEncoder
 from wsi_kd.features.stain_texture import FEATURE_NAMES, STAIN_TEXTURE_VERSION, stain_texture
 
@@ -108,6 +110,12 @@ def create_encoder(
     if name == PIXELS:
         _refuse_network_settings(name, **network_settings)
         return _pixels_encoder(input_px)
+    if is_distilled(name):
+        network_settings.pop("weights")
+        _refuse_own_settings(name, **network_settings, input_px=input_px)
+        from wsi_kd.features.distilled_network import load_encoder
+
+        return load_encoder(distilled_folder(name, weights), name=name, precision=precision, device=device)
     check_encoder_name(name)
     from wsi_kd.features.network import create_network_encoder
 
@@ -138,14 +146,28 @@ def _refuse_network_settings(name: str, **given: object) -> None:
         raise BadInput(f"encoder '{name}' is no network and takes no {', '.join(unusable)}; remove it")
 
 
-def check_encoder_name(name: str) -> None:
+def _refuse_own_settings(name: str, **given: object) -> None:
+    unusable = [f"embed.{key}" for key, value in given.items() if value is not None]
+    if unusable:
+        raise BadInput(
+            f"encoder '{name}' reads what it expects of pixels in its folder and takes no "
+            f"{', '.join(unusable)}; remove it"
+        )
+
+
+def check_encoder_name(name: str, weights: Path | None = None) -> None:
     """Refuse a name nobody knows; names with a source (`hf-hub:...`) are the hub's to judge.
 
+    Of a distilled encoder the folder is checked, which `weights` may name.
+
     Raises:
-        BadInput: with the nearest known names.
+        BadInput: with the nearest known names; a folder that is no encoder's.
     """
     own = (STAIN_TEXTURE, PIXELS, *TORCHVISION_NAMES)
     if name in own:
+        return
+    if is_distilled(name):
+        read_encoder_header(distilled_folder(name, weights))
         return
     if name.startswith("torchvision:") or get_close_matches(name, own, n=1, cutoff=0.8):
         raise unknown_name("encoder", name, own)

@@ -63,7 +63,7 @@ class NetworkEncoder:
         input_px: int,
         pixel_mean: Color,
         pixel_std: Color,
-        model_arguments: Mapping[str, bool | int | float | str],
+        model_arguments: Mapping[str, Any],
         weights_hash: str,
         dtype: torch.dtype,
         device: torch.device,
@@ -151,14 +151,7 @@ def create_network_encoder(
     """
     place = choose_device(device)
     given = None if weights is None else read_weights(weights)
-    if name.startswith("torchvision:"):
-        if model_arguments:
-            raise BadInput(f"encoder '{name}': only timm models take embed.model_arguments; remove them")
-        architecture = _torchvision_architecture(
-            name.removeprefix("torchvision:"), pretrained=weights is None
-        )
-    else:
-        architecture = _timm_architecture(name, model_arguments, pretrained=weights is None)
+    architecture = create_architecture(name, model_arguments=model_arguments, pretrained=weights is None)
     if weights is not None and given is not None:
         load_weights(architecture.network, given, where=weights, classifier=architecture.classifier)
     return NetworkEncoder(
@@ -172,6 +165,24 @@ def create_network_encoder(
         dtype=matmul_dtype(precision, place),
         device=place,
     )
+
+
+def create_architecture(name: str, *, model_arguments: Mapping[str, Any], pretrained: bool) -> Architecture:
+    """Build a network of timm or torchvision without its classifier.
+
+    Args:
+        name: `torchvision:<name>` or a name of timm.
+        model_arguments: keywords of timm's constructor.
+        pretrained: with its library's own weights; else with new ones, drawn from torch's global generator.
+
+    Raises:
+        BadInput: an unknown network, arguments it does not take, weights that cannot be had.
+    """
+    if not name.startswith("torchvision:"):
+        return _timm_architecture(name, model_arguments, pretrained=pretrained)
+    if model_arguments:
+        raise BadInput(f"encoder '{name}': only timm models take embed.model_arguments; remove them")
+    return _torchvision_architecture(name.removeprefix("torchvision:"), pretrained=pretrained)
 
 
 def timm_names() -> list[str]:
@@ -190,9 +201,7 @@ def _torchvision_architecture(name: str, *, pretrained: bool) -> Architecture:
     )
 
 
-def _timm_architecture(
-    name: str, arguments: Mapping[str, bool | int | float | str], *, pretrained: bool
-) -> Architecture:
+def _timm_architecture(name: str, arguments: Mapping[str, Any], *, pretrained: bool) -> Architecture:
     timm = import_timm()
     if pretrained and ":" not in name and not timm.is_model_pretrained(name):
         raise _no_weights(name, "timm has none for it")

@@ -5,10 +5,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput, unknown_name
-from wsi_kd.kd.outputs import FEATURES, LABELS, NEEDS, TEACHERS, DistillationLoss
+from wsi_kd.kd.outputs import FEATURES, LABELS, LEARNS_FROM, NEEDS, TEACHERS, UNLABELED, DistillationLoss
 from wsi_kd.kd.schedules import Schedule
 
 WeightedLoss: TypeAlias = tuple[DistillationLoss, float]
@@ -30,10 +30,14 @@ class Criterion(NamedTuple):
     teacher_layers: tuple[str, ...]
     """One a teacher; empty for losses that read no features."""
 
+    def takes(self, labels: Tensor | None) -> bool:
+        """Whether it is computed of a batch with these labels, or without any (None)."""
+        return (UNLABELED if labels is not None else LABELS) not in self.loss.needs
+
     @property
-    def needs_labels(self) -> bool:
-        """Whether it can only be computed of labeled batches."""
-        return LABELS in self.loss.needs
+    def wants(self) -> str:
+        """Which batches it is computed of, for error messages."""
+        return "batches without labels" if UNLABELED in self.loss.needs else "labels"
 
     @property
     def described(self) -> str:
@@ -45,7 +49,7 @@ class Criterion(NamedTuple):
         return f"criterion '{self.name}' ({type(self.loss).__name__}{layers})"
 
     @property
-    def settings(self) -> dict[str, bool | float | str]:
+    def settings(self) -> dict[str, bool | int | float | str]:
         """What the loss was built with, as far as its public attributes are plain values."""
         return {
             name: value
@@ -67,8 +71,8 @@ class Criterion(NamedTuple):
 def build_criteria(
     criteria: Mapping[str, Any],
     *,
-    layers: Mapping[str, Any],
-    weight_schedules: Mapping[str, Schedule],
+    layers: Mapping[str, Any] | None,
+    weight_schedules: Mapping[str, Schedule] | None,
     teachers: int,
 ) -> list[Criterion]:
     """Put together what belongs to each loss; a loss on features learns its pair's name.
@@ -82,6 +86,7 @@ def build_criteria(
     """
     if not criteria:
         raise BadInput("criteria: there are none; pass criteria={'kd': (KdLoss(temperature=4.0), 1.0)}")
+    layers, weight_schedules = layers or {}, weight_schedules or {}
     for kind, named in (("layers", layers), ("weight_schedules", weight_schedules)):
         for name in named:
             if name not in criteria:
@@ -109,6 +114,11 @@ def weights_at(criteria: Sequence[Criterion], progress: float) -> dict[str, floa
             "change weight_schedules or train for fewer epochs"
         )
     return weights
+
+
+def own_weights(criteria: Sequence[Criterion]) -> dict[str, float]:
+    """Return the weights without what schedules say, so that sums of different epochs can be compared."""
+    return {criterion.name: criterion.weight for criterion in criteria}
 
 
 def _build(name: str, entry: Any, *, pair: Any, schedule: Schedule | None, teachers: int) -> Criterion:
@@ -152,6 +162,15 @@ def _check_needs(criterion: Criterion, *, teachers: int) -> None:
     loss = criterion.loss
     for need in loss.needs - NEEDS:
         raise unknown_name(f"need of {type(loss).__name__}", need, NEEDS)
+    if loss.learns_from not in LEARNS_FROM:
+        raise unknown_name(
+            f"learns_from of {type(loss).__name__}", loss.learns_from, filter(None, LEARNS_FROM)
+        )
+    if loss.learns_from and not loss.reads_teacher:
+        raise BadInput(
+            f"{criterion.described}: it says that it learns from the teacher's outputs beforehand, and that "
+            "it never looks at a teacher; set reads_teacher = True"
+        )
     if loss.reads_teacher and teachers == 0:
         raise BadInput(f"{criterion.described}: it learns from a teacher, and there is none; pass one")
     if loss.reads_teacher and teachers > 1 and TEACHERS not in loss.needs:

@@ -5,26 +5,24 @@ What `fit` does is also there in parts, for a loop of one's own: `prepare`, `tra
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wsi_kd.core.device import choose_device
 from wsi_kd.core.errors import BadInput
-from wsi_kd.core.files import publish
-from wsi_kd.kd.batches import Adapter, Batch, check_labels, read_batch, walk
+from wsi_kd.kd.augmentation import Augment
+from wsi_kd.kd.batches import Adapter, walk
 from wsi_kd.kd.criteria import build_criteria, weights_at
-from wsi_kd.kd.evaluation import Evaluation, evaluate, quiet
-from wsi_kd.kd.fit_state import Best, Facts, FitState, portable, restore_state, save_state, tensors_of
+from wsi_kd.kd.evaluation import Evaluation
+from wsi_kd.kd.fit_state import Facts, FitState, Learners, portable, restore_state, save_state, tensors_of
 from wsi_kd.kd.fitting import (
     FitResult,
     OnEpoch,
     OptimizerFactory,
-    announce_epoch,
+    begin_epoch,
     identify,
     make_optimizer,
     note_epoch,
@@ -32,22 +30,15 @@ from wsi_kd.kd.fitting import (
     result_of,
     train_epoch,
 )
-from wsi_kd.kd.networks import (
-    STUDENT,
-    Reading,
-    Sides,
-    Which,
-    check_networks,
-    holding,
-    prepare_losses,
-    run_networks,
-    run_teachers,
-)
-from wsi_kd.kd.outputs import Outputs
+from wsi_kd.kd.lesson import Lesson
+from wsi_kd.kd.networks import check_networks
+from wsi_kd.kd.outputs import TRAIN, VAL, Outputs
+from wsi_kd.kd.reading import Reading
 from wsi_kd.kd.schedules import Schedule
-from wsi_kd.kd.seeding import loader_generators, seeded
+from wsi_kd.kd.seeding import BEFORE_EPOCHS, PRETRAINING, loader_generators, seeded
+from wsi_kd.kd.student_weights import Which, holding, write_student
 from wsi_kd.kd.taps import unwrap
-from wsi_kd.kd.training_step import LogitsOf, Step, check_finite, compute_terms, weighted_sum
+from wsi_kd.kd.training_step import LogitsOf, Step
 
 
 class Distiller(nn.Module):
@@ -69,6 +60,8 @@ class Distiller(nn.Module):
         seed: of what `fit` draws (order of samples, dropout, augmentation, layers of the losses).
         adapter: from what a loader yields to (inputs, labels), where that is neither (inputs, labels) nor a
             dict of them; labels are None where unknown.
+        augment: from (inputs, labels) of a training batch to those that are learned from, before student and
+            teachers see them; see `augmentation`. Labels may be None.
         teacher_input: from the student's inputs to the teacher's (resize, normalize anew). Without it both
             see the same tensor, augmentation included.
         logits_of: from what the networks give to their logits, where that is no tensor and has no `logits`.
@@ -91,25 +84,21 @@ class Distiller(nn.Module):
         device: str = "cpu",
         seed: int = 0,
         adapter: Adapter | None = None,
+        augment: Augment | None = None,
         teacher_input: Callable[[Any], Any] | None = None,
         logits_of: LogitsOf | None = None,
     ) -> None:
         super().__init__()
         self._teachers = (teachers,) if isinstance(teachers, nn.Module) else tuple(teachers)
         self._criteria = build_criteria(
-            criteria,
-            layers=layers or {},
-            weight_schedules=weight_schedules or {},
-            teachers=len(self._teachers),
+            criteria, layers=layers, weight_schedules=weight_schedules, teachers=len(self._teachers)
         )
         check_networks(student, self._teachers, self._criteria)
         self.student = student
         self.criteria = nn.ModuleDict({criterion.name: criterion.loss for criterion in self._criteria})
-        self._make_optimizer, self._rate_schedule = optimizer, learning_rate_schedule
-        self._seed, self._adapter = seed, adapter
-        self._reading = Reading(teacher_input, logits_of)
+        self._make_optimizer, self.learning_rate_schedule = optimizer, learning_rate_schedule
+        self.seed, self._reading = seed, Reading(adapter, augment, teacher_input, logits_of)
         self._state: FitState | None = None
-        self._base_rates: list[float] = []
         for teacher in self._teachers:
             teacher.requires_grad_(requires_grad=False)
         self.to(choose_device(device)).train()
@@ -117,7 +106,12 @@ class Distiller(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the student is."""
-        return next(chain(self.student.parameters(), self.student.buffers())).device
+        return self.lesson.device
+
+    @property
+    def lesson(self) -> Lesson:
+        """What another loop over epochs needs beside `training_step`: the criteria, how batches are read."""
+        return Lesson(self.student, self._teachers, self._criteria, self._reading)
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -148,13 +142,12 @@ class Distiller(nn.Module):
         """
         if self._state is not None:
             return
-        read = read_batch(batch, adapter=self._adapter, device=self.device)
-        with seeded(self._seed, 0, device=self.device), quiet(self.student), torch.no_grad():
-            prepare_losses(self._criteria, self._run(read))
+        with seeded(self.seed, BEFORE_EPOCHS, device=self.device):
+            self.lesson.prepare(batch)
         self.criteria.to(self.device)
         optimizer = make_optimizer(self._make_optimizer, self.parameters())
-        self._base_rates = [float(group["lr"]) for group in optimizer.param_groups]
-        self._state = FitState(self, optimizer, identify(self._criteria, optimizer, seed=self._seed))
+        identity = identify(self._criteria, optimizer, augment=self._reading.augment, seed=self.seed)
+        self._state = FitState(self, Learners(self.student, self.criteria), optimizer, identity)
 
     def forward(self, batch: Any, progress: float = 0.0) -> Step:
         """Do as `training_step`, so that wrappers of modules (DistributedDataParallel) can call it."""
@@ -163,7 +156,8 @@ class Distiller(nn.Module):
     def training_step(self, batch: Any, *, progress: float = 0.0) -> Step:
         """Return the loss of a batch as a loader yields it, and its named terms; update nothing.
 
-        `progress`, the share of the training done, is what weight schedules are asked with.
+        In training mode the batch is augmented first. `progress`, the share of the training done, is what
+        weight schedules are asked with.
 
         Raises:
             BadInput: not prepared; a batch that cannot be read or has too few labels; a teacher whose outputs
@@ -171,17 +165,29 @@ class Distiller(nn.Module):
             RunFailed: the student's outputs or a loss are not finite.
         """
         self._prepared()
-        read = read_batch(batch, adapter=self._adapter, device=self.device)
-        student, teachers = self._run(read)
-        labels = None
-        if read.labels is not None:
-            check_labels(read.labels, student.logits)
-            labels = read.labels.to(student.logits.device, non_blocking=True)
         weights = weights_at(self._criteria, progress)
-        terms = compute_terms(self._criteria, student, teachers, labels=labels, weights=weights)
-        told = {criterion.name: criterion.described for criterion in self._criteria}
-        check_finite(terms, student, teachers, told=told)
-        return Step(weighted_sum(terms, weights), terms, student.logits)
+        return self.lesson.step(batch, weights=weights, training=self.training)
+
+    def pretrain(self, train_loader: Iterable[Any], val_loader: Iterable[Any]) -> dict[str, dict[str, float]]:
+        """Let losses that learn of the teacher before the student does learn now; a second call does nothing.
+
+        `fit` does it, before its first epoch. It prepares too, with the first batch of `train_loader`.
+
+        Returns:
+            Figures to tell, by name, of each such criterion.
+
+        Raises:
+            BadInput: as `prepare`; a loss that learns from validation labels where there are none; no labels
+                there, and no criterion that needs none; what the losses raise.
+            RunFailed: a loss has not learned what it should.
+        """
+        self._begin(train_loader)
+        state = self._prepared()
+        if state.pretrained is None:
+            self.train()
+            with seeded(self.seed, PRETRAINING, device=self.device):
+                state.pretrained = self.lesson.pretrain({TRAIN: train_loader, VAL: val_loader})
+        return state.pretrained
 
     def fit(
         self,
@@ -199,25 +205,26 @@ class Distiller(nn.Module):
 
         Args:
             train_loader: yields batches anew every time it is walked.
-            val_loader: as well, with labels.
+            val_loader: as well. Without labels the best epoch is that of the lowest weighted sum of the
+                criteria that need none; schedules have no part in it, so that epochs can be compared.
             epochs: at least 1.
             state_path: file to go on from, if it is there, and to write after every epoch; the result is the
-                same to the last bit whether or not the training was interrupted (one process, same machine).
+                same to the last bit whether or not the training was interrupted (one process, same machine;
+                a data set that draws must not be in persistent workers, whose state nothing can restore).
             on_epoch: told the history's row of each epoch.
 
         Raises:
             BadInput: as `prepare` and `training_step`; a damaged file, or one of another distillation.
             RunFailed: as `training_step`; the disk is full.
         """
-        plan = plan_epochs(self._criteria, self._rate_schedule, epochs=epochs)
-        if self._state is None:
-            with seeded(self._seed, 0, device=self.device):
-                self.prepare(next(walk(train_loader, what="train_loader")))
+        plan = plan_epochs(self._criteria, self.learning_rate_schedule, epochs=epochs)
+        self._begin(train_loader)
         state, generators = self._prepared(), loader_generators(train_loader, val_loader)
         if state_path is not None and state_path.is_file():
             restore_state(state, state_path, generators=generators, plan=plan)
+        self.pretrain(train_loader, val_loader)
         while state.epoch < epochs:
-            with seeded(self._seed, state.epoch + 1, device=self.device):
+            with seeded(self.seed, state.epoch + 1, device=self.device):
                 self._epoch(train_loader, val_loader, rates=plan[state.epoch], progress=state.epoch / epochs)
             if state_path is not None:
                 save_state(state, state_path, generators=generators, plan=plan[: state.epoch])
@@ -226,16 +233,26 @@ class Distiller(nn.Module):
         return result_of(state)
 
     def evaluate(self, loader: Iterable[Any], *, which: Which = "last") -> Evaluation:
-        """Return accuracy and cross entropy of the student as it is ("last") or as it was at its best.
+        """Score the student as it is ("last") or as it was at its best.
+
+        With labels by accuracy and cross entropy; without by the weighted sum of the criteria that need none.
 
         Raises:
-            BadInput: a batch without labels; "best" before any epoch.
+            BadInput: labels in some batches only; none, and no criterion that needs none; "best" before any
+                epoch.
         """
-        batches = (
-            read_batch(raw, adapter=self._adapter, device=self.device) for raw in walk(loader, what="loader")
-        )
-        with holding(self.student, self._best(), which=which):
-            return evaluate(self.student, batches, logits_of=self._reading.logits_of, who=STUDENT)
+        with holding(self._state, which=which):
+            return self.lesson.evaluate(loader)
+
+    def student_state(self, *, which: Which = "last") -> dict[str, Tensor]:
+        """Return copies of the student's weights on the CPU, named as without wrappers.
+
+        Raises:
+            BadInput: "best" before any epoch.
+            RunFailed: weights that are no tensors.
+        """
+        with holding(self._state, which=which):
+            return portable(tensors_of(unwrap(self.student)))
 
     def export(self, path: Path, *, which: Which = "last") -> None:
         """Write the student's weights, and nothing of teachers or losses, as safetensors.
@@ -246,44 +263,31 @@ class Distiller(nn.Module):
             BadInput: "best" before any epoch.
             RunFailed: weights that are no tensors, a full disk.
         """
-        with holding(self.student, self._best(), which=which):
-            tensors = portable(tensors_of(unwrap(self.student)))
-        with publish(path) as temporary:
-            save_file(tensors, temporary, metadata={"format": "pt"})
+        write_student(self.student_state(which=which), path)
 
     def teacher_outputs(self, loader: Iterable[Any]) -> Iterator[list[Outputs]]:
-        """Yield what the teachers give for each batch: for losses that learn of them before the student does.
-
-        `[outputs[0].features["ft"] for outputs in distiller.teacher_outputs(loader)]` are the first teacher's
-        features of the pair "ft".
+        """Yield what each teacher gives for each batch, such as `outputs[0].features["ft"]`; see `pretrain`.
 
         Raises:
             BadInput: batches or networks of another form.
         """
         for raw in walk(loader, what="loader"):
-            batch = read_batch(raw, adapter=self._adapter, device=self.device)
-            yield run_teachers(self._teachers, batch, criteria=self._criteria, reading=self._reading)
+            yield self.lesson.teacher_outputs(raw)
 
     def _epoch(
         self, train_loader: Iterable[Any], val_loader: Iterable[Any], *, rates: Facts, progress: float
     ) -> None:
         state = self._prepared()
-        if self._rate_schedule is not None:
-            for group, base in zip(state.optimizer.param_groups, self._base_rates, strict=True):
-                group["lr"] = base * rates["learning rate factor"]
-        announce_epoch(train_loader, state.epoch)
+        begin_epoch(state, train_loader, factor=rates["learning rate factor"])
         self.train()
         step = partial(self.training_step, progress=progress)
         trained = train_epoch(train_loader, step, state.optimizer, criteria=self._criteria)
-        note_epoch(state, self.student, trained=trained, scored=self.evaluate(val_loader))
+        note_epoch(state, trained=trained, scored=self.evaluate(val_loader))
 
-    def _run(self, batch: Batch) -> Sides:
-        return run_networks(
-            self.student, self._teachers, batch, criteria=self._criteria, reading=self._reading
-        )
-
-    def _best(self) -> Best | None:
-        return None if self._state is None else self._state.best
+    def _begin(self, train_loader: Iterable[Any]) -> None:
+        if self._state is None:
+            with seeded(self.seed, BEFORE_EPOCHS, device=self.device):
+                self.prepare(next(walk(train_loader, what="train_loader")))
 
     def _prepared(self) -> FitState:
         if self._state is None:

@@ -20,9 +20,16 @@ from wsi_kd.core.files import publish
 from wsi_kd.core.tensors import tensors_below, tensors_hash
 from wsi_kd.kd.evaluation import Evaluation
 
-SCHEMA: Final = "wsi_kd distillation state 1"
+SCHEMA: Final = "wsi_kd distillation state 2"
 HistoryRow: TypeAlias = dict[str, float | int]
 Facts: TypeAlias = dict[str, Any]
+
+
+class Learners(NamedTuple):
+    """What learns in a distillation."""
+
+    student: nn.Module
+    losses: nn.Module
 
 
 class Best(NamedTuple):
@@ -32,6 +39,8 @@ class Best(NamedTuple):
     evaluation: Evaluation
     weights: dict[str, Tensor]
     """The student's, on the CPU."""
+    losses: dict[str, Tensor]
+    """Those of the layers that losses learn."""
 
 
 @dataclass
@@ -40,6 +49,8 @@ class FitState:
 
     module: nn.Module
     """Student and criteria; no teacher."""
+    learners: Learners
+    """Its parts."""
     optimizer: torch.optim.Optimizer
     identity: Facts
     """What tells this distillation from another."""
@@ -47,6 +58,8 @@ class FitState:
     """The next epoch."""
     history: list[HistoryRow] = field(default_factory=list)
     best: Best | None = None
+    pretrained: dict[str, dict[str, float]] | None = None
+    """Figures of the losses that learned before the student, by criterion; None: not yet done."""
 
 
 def save_state(
@@ -63,8 +76,10 @@ def save_state(
     tensors |= {f"generator.{i}": generator.get_state() for i, generator in enumerate(generators)}
     facts: Facts = {"identity": state.identity, "plan": list(plan), "optimizer": optimizer_facts}
     facts |= {"epoch": state.epoch, "history": state.history, "best": None}
+    facts["pretrained"] = state.pretrained
     if state.best is not None:
-        tensors |= {f"best.{name}": value for name, value in state.best.weights.items()}
+        tensors |= {f"best.student.{name}": value for name, value in state.best.weights.items()}
+        tensors |= {f"best.losses.{name}": value for name, value in state.best.losses.items()}
         facts["best"] = {"epoch": state.best.epoch, **state.best.evaluation._asdict()}
     stored = portable(tensors)
     facts["tensors_sha256"] = tensors_hash(stored)
@@ -95,9 +110,10 @@ def restore_state(
     _restore_optimizer(state.optimizer, tensors_below("optimizer.", tensors), facts["optimizer"])
     for i, generator in enumerate(generators):
         generator.set_state(stored[str(i)])
-    state.epoch, state.history = facts["epoch"], facts["history"]
+    state.epoch, state.history, state.pretrained = facts["epoch"], facts["history"], facts["pretrained"]
     best = facts["best"]
-    state.best = best and Best(best.pop("epoch"), Evaluation(**best), tensors_below("best.", tensors))
+    kept = [tensors_below(f"best.{part}.", tensors) for part in ("student", "losses")]
+    state.best = best and Best(best.pop("epoch"), Evaluation(**best), *kept)
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
@@ -130,7 +146,8 @@ def _optimizer_parts(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor
             place = tensors if isinstance(value, Tensor) else numbers
             place[f"{index}.{name}"] = value
     groups = [
-        {key: value for key, value in group.items() if key != "params"} for group in state["param_groups"]
+        {key: _number(value) for key, value in group.items() if key != "params"}
+        for group in state["param_groups"]
     ]
     for name, value in [*numbers.items(), *(item for group in groups for item in group.items())]:
         if not _plain(value):
@@ -148,12 +165,20 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, T
         moments.setdefault(int(index), {})[name] = value
     groups = optimizer.state_dict()["param_groups"]
     for group, stored in zip(groups, facts["groups"], strict=True):
-        # JSON knows no tuples: Adam's betas come back as the list that they are not
-        group |= {
-            name: tuple(value) if isinstance(group.get(name), tuple) else value
-            for name, value in stored.items()
-        }
+        # JSON knows neither tuples (Adam's betas) nor tensors (a learning rate that is one, timm's steps)
+        group |= {name: _like(group.get(name), value) for name, value in stored.items()}
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _number(value: Any) -> Any:
+    """Return the number that a group keeps as a tensor; anything else as it is."""
+    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+
+
+def _like(own: Any, stored: Any) -> Any:
+    if isinstance(own, Tensor):
+        return torch.full_like(own, stored)
+    return tuple(stored) if isinstance(own, tuple) else stored
 
 
 def _plain(value: Any) -> bool:

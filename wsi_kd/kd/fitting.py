@@ -1,12 +1,13 @@
 """The loop over epochs: train, validate, keep the best, save."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput
+from wsi_kd.kd.augmentation import Augment, describe_augment
 from wsi_kd.kd.batches import walk
 from wsi_kd.kd.criteria import Criterion, weights_at
 from wsi_kd.kd.evaluation import Evaluation
@@ -23,13 +24,24 @@ class FitResult(NamedTuple):
     """What a training comes to."""
 
     history: list[HistoryRow]
-    """One row an epoch: loss and criteria (means over samples, weights not inside), and the validation's."""
+    """One row an epoch: loss and criteria (means over samples, weights not inside), and the validation's.
+
+    There is a `val_accuracy` only where the validation part has labels.
+    """
     last: Evaluation
     """Of the last epoch's student on the validation part."""
     best: Evaluation
-    """Of the best epoch's: highest accuracy, at the same the lowest loss; the first of equals."""
+    """Of the best epoch's: highest accuracy, at the same the lowest loss; the first of equals. Without labels
+    the lowest loss, which then is the weighted sum of the criteria."""
     best_epoch: int
     """Counted from 0."""
+    pretrained: dict[str, dict[str, float]]
+    """Figures of the losses that learned before the student, by criterion."""
+
+    @property
+    def selected_by(self) -> Literal["accuracy", "criteria"]:
+        """What chose the best epoch; criteria where the validation part has no labels."""
+        return "criteria" if self.best.accuracy is None else "accuracy"
 
 
 def make_optimizer(factory: OptimizerFactory, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -58,28 +70,38 @@ def plan_epochs(
     if epochs < 1:
         raise BadInput(f"epochs is {epochs}; expected at least 1")
     shares = [epoch / epochs for epoch in range(epochs)]
-    factors = [1.0 if learning_rates is None else float(learning_rates(share)) for share in shares]
+    factors = [None if learning_rates is None else float(learning_rates(share)) for share in shares]
     return [
         {"learning rate factor": factor, "weights": weights_at(criteria, share)}
         for factor, share in zip(factors, shares, strict=True)
     ]
 
 
-def identify(criteria: Sequence[Criterion], optimizer: torch.optim.Optimizer, *, seed: int) -> Facts:
+def identify(
+    criteria: Sequence[Criterion], optimizer: torch.optim.Optimizer, *, augment: Augment | None, seed: int
+) -> Facts:
     """Return what tells one distillation from another, whose state must not be mixed up with it."""
     return {
         "seed": seed,
+        "augmentation": describe_augment(augment),
         "criteria": {criterion.described: criterion.settings for criterion in criteria},
         "optimizer": type(optimizer).__name__,
         "learning rates": [float(group["lr"]) for group in optimizer.param_groups],
     }
 
 
-def announce_epoch(loader: Iterable[Any], epoch: int) -> None:
-    """Tell a sampler that draws by the epoch (DistributedSampler) which one it is."""
+def begin_epoch(state: FitState, loader: Iterable[Any], *, factor: float | None) -> None:
+    """Multiply the learning rates that the optimizer was made with; tell a sampler which epoch it is.
+
+    Samplers that draw by the epoch (DistributedSampler) have `set_epoch`. Without a factor the rates stay.
+    """
+    if factor is not None:
+        bases = state.identity["learning rates"]
+        for group, base in zip(state.optimizer.param_groups, bases, strict=True):
+            group["lr"] = base * factor
     set_epoch = getattr(getattr(loader, "sampler", None), "set_epoch", None)
     if set_epoch is not None:
-        set_epoch(epoch)
+        set_epoch(state.epoch)
 
 
 def train_epoch(
@@ -92,7 +114,7 @@ def train_epoch(
     """Update on every batch once; return the means over the samples.
 
     Raises:
-        BadInput: a criterion needs labels, and no batch had any.
+        BadInput: a criterion was left out of every batch, as it needs labels or batches without any.
     """
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
@@ -107,19 +129,29 @@ def train_epoch(
     for criterion in criteria:
         if criterion.name not in sums:
             raise BadInput(
-                f"{criterion.described}: it needs labels, and no batch of train_loader has any; take it out"
+                f"{criterion.described}: it needs {criterion.wants}, and train_loader yielded none; "
+                "take it out"
             )
     names = ["loss", *(criterion.name for criterion in criteria)]
     return {name: sums[name].item() / counts[name] for name in names}
 
 
-def note_epoch(state: FitState, student: nn.Module, *, trained: HistoryRow, scored: Evaluation) -> None:
-    """Add an epoch to the state; keep the student's weights if it is the best so far."""
-    rate = float(state.optimizer.param_groups[0]["lr"])
-    row = {"epoch": state.epoch, "learning_rate": rate, **trained}
-    state.history.append({**row, "val_loss": scored.loss, "val_accuracy": scored.accuracy})
+def note_epoch(state: FitState, *, trained: HistoryRow, scored: Evaluation) -> None:
+    """Add an epoch to the state; keep the weights of student and losses if it is the best so far.
+
+    Raises:
+        BadInput: this epoch's validation had labels and earlier ones had none, or the other way round.
+    """
     if scored.beats(state.best and state.best.evaluation):
-        state.best = Best(state.epoch, scored, portable(tensors_of(unwrap(student))))
+        kept = [
+            portable(tensors_of(module)) for module in (unwrap(state.learners.student), state.learners.losses)
+        ]
+        state.best = Best(state.epoch, scored, *kept)
+    rate = float(state.optimizer.param_groups[0]["lr"])
+    row: HistoryRow = {"epoch": state.epoch, "learning_rate": rate, **trained, "val_loss": scored.loss}
+    if scored.accuracy is not None:
+        row["val_accuracy"] = scored.accuracy
+    state.history.append(row)
     state.epoch += 1
 
 
@@ -128,5 +160,5 @@ def result_of(state: FitState) -> FitResult:
     if state.best is None:
         raise TypeError("no epoch was trained")
     row, best = state.history[-1], state.best.evaluation
-    last = Evaluation(row["val_accuracy"], row["val_loss"], best.samples)
-    return FitResult(list(state.history), last, best, state.best.epoch)
+    last = Evaluation(row.get("val_accuracy"), row["val_loss"], best.samples)
+    return FitResult(list(state.history), last, best, state.best.epoch, state.pretrained or {})

@@ -1,22 +1,20 @@
 """The two sides of a distillation: what student and teachers give for a batch, and what is asked of both."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, distributed, nn
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.kd.batches import Batch
 from wsi_kd.kd.criteria import Criterion
-from wsi_kd.kd.fit_state import Best, portable, tensors_of
 from wsi_kd.kd.outputs import Outputs
-from wsi_kd.kd.taps import LayerTaps, unwrap
-from wsi_kd.kd.training_step import LogitsOf, network_outputs, teacher_side
+from wsi_kd.kd.reading import Reading
+from wsi_kd.kd.taps import LayerTaps
+from wsi_kd.kd.training_step import network_outputs, teacher_side
 
-STUDENT = "the student"
-Which: TypeAlias = Literal["last", "best"]
+STUDENT: Final = "the student"
 
 
 class Sides(NamedTuple):
@@ -25,14 +23,6 @@ class Sides(NamedTuple):
     student: Outputs
     teachers: list[Outputs]
     """Empty where no criterion looks at a teacher."""
-
-
-class Reading(NamedTuple):
-    """How networks are asked."""
-
-    teacher_input: Callable[[Any], Any] | None
-    """From the student's inputs to the teacher's; None: both see the same tensor."""
-    logits_of: LogitsOf | None
 
 
 def check_networks(student: nn.Module, teachers: Sequence[nn.Module], criteria: Sequence[Criterion]) -> None:
@@ -65,12 +55,18 @@ def run_networks(
     """Run the student, and the teachers in eval mode and without gradient.
 
     Raises:
-        BadInput: logits that are not (samples, classes), layers that did not run once.
+        BadInput: logits that are not (samples, classes), layers that did not run once, a student that
+            changes the inputs that the teachers see.
     """
-    layers = _student_layers(criteria)
+    layers, versions = _student_layers(criteria), _versions(batch.inputs)
     ours = network_outputs(student, batch.inputs, layers=layers, logits_of=reading.logits_of, who=STUDENT)
     if not any(criterion.loss.reads_teacher for criterion in criteria):
         return Sides(ours, [])
+    if teachers and _versions(batch.inputs) != versions:
+        raise BadInput(
+            "the student changes its inputs in place, and the teacher would see what it left of them; clone "
+            "them in its forward, or turn inplace off in its first layer"
+        )
     return Sides(ours, run_teachers(teachers, batch, criteria=criteria, reading=reading))
 
 
@@ -105,29 +101,22 @@ def prepare_losses(criteria: Sequence[Criterion], sides: Sides) -> None:
             raise BadInput(f"{criterion.described}: {error}") from None
 
 
-@contextmanager
-def holding(student: nn.Module, best: Best | None, *, which: Which) -> Iterator[None]:
-    """Give the student the weights asked for, and its own back afterwards.
+def check_processes(student: nn.Module, criteria: Sequence[Criterion]) -> None:
+    """Check that what is learned will be the same in all processes.
 
     Raises:
-        BadInput: there is no best epoch yet.
+        BadInput: DistributedDataParallel is around the student alone, several processes train, and losses
+            have layers that learn: each process would learn its own.
     """
-    if which not in {"last", "best"}:
-        raise BadInput(f"which is '{which}'; expected last or best")
-    if which == "last":
-        yield
+    if not (isinstance(student, nn.parallel.DistributedDataParallel) and distributed.get_world_size() > 1):
         return
-    if best is None:
-        raise BadInput(
-            "no epoch was trained and validated, so none is the best; call fit, or use which='last'"
-        )
-    inner = unwrap(student)
-    own = portable(tensors_of(inner))
-    inner.load_state_dict(best.weights)
-    try:
-        yield
-    finally:
-        inner.load_state_dict(own)
+    for criterion in criteria:
+        if any(parameter.requires_grad for parameter in criterion.loss.parameters()):
+            raise BadInput(
+                f"{criterion.described}: it learns layers of its own, which DistributedDataParallel around "
+                "the student leaves out; prepare a Distiller of the bare student, put "
+                "DistributedDataParallel around the Distiller, and call that in a loop of your own"
+            )
 
 
 def _student_layers(criteria: Sequence[Criterion]) -> dict[str, str]:
@@ -136,6 +125,13 @@ def _student_layers(criteria: Sequence[Criterion]) -> dict[str, str]:
 
 def _teacher_layers(criteria: Sequence[Criterion], number: int) -> dict[str, str]:
     return {c.name: c.teacher_layers[number] for c in criteria if c.teacher_layers}
+
+
+def _versions(inputs: Any) -> list[int]:
+    """Return how often each tensor was changed in place."""
+    values = inputs.values() if isinstance(inputs, Mapping) else inputs
+    parts = values if not isinstance(values, Tensor) and isinstance(values, Iterable) else [values]
+    return [part._version for part in parts if isinstance(part, Tensor) and not part.is_inference()]
 
 
 def _title(number: int) -> str:

@@ -1,7 +1,7 @@
 """What passes between networks and losses: `Outputs`, and the one signature that every loss has."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -11,8 +11,16 @@ LOGITS: Final = "logits"
 FEATURES: Final = "features"
 LABELS: Final = "labels"
 TEACHERS: Final = "teachers"
-NEEDS: Final = frozenset({LOGITS, FEATURES, LABELS, TEACHERS})
-"""What a loss may say it needs; TEACHERS: it takes a sequence of teachers' outputs instead of one."""
+UNLABELED: Final = "unlabeled"
+NOTHING: Final = ""
+TRAIN: Final = "train"
+VAL: Final = "val"
+NEEDS: Final = frozenset({LOGITS, FEATURES, LABELS, TEACHERS, UNLABELED})
+"""What a loss may say it needs; TEACHERS: it takes a sequence of teachers' outputs instead of one.
+UNLABELED: it is for batches without labels, and left out of others."""
+
+LEARNS_FROM: Final = frozenset({NOTHING, TRAIN, VAL})
+"""Whose batches a loss may learn from before the student does."""
 
 
 class Outputs(NamedTuple):
@@ -39,6 +47,9 @@ class DistillationLoss(nn.Module, ABC):
     reads_teacher: ClassVar[bool] = True
     """False: the loss never looks at the teacher (cross entropy with the labels)."""
 
+    learns_from: ClassVar[str] = NOTHING
+    """Whose teacher outputs the loss learns from before the student does: "train", "val", or "" for none."""
+
     def prepare(self, student: Outputs, teacher: Any) -> None:
         """Build what depends on shapes (projections) from the outputs of one batch; called once.
 
@@ -48,6 +59,25 @@ class DistillationLoss(nn.Module, ABC):
         Raises:
             BadInput: the shapes cannot be paired.
         """
+
+    def pretrain(self, seen: Iterable[tuple[Any, Tensor | None]]) -> dict[str, float]:
+        """Learn from the teacher before the student does; called once, after `prepare`, in training mode.
+
+        Only a loss that says `learns_from` has one. What it learns belongs in parameters and buffers of the
+        loss, so that a resumed training has it again.
+
+        Args:
+            seen: one (teacher, labels) a batch, as in `forward`, without gradient and on the device of the
+                loss; it can be walked several times, and runs the teacher anew each time.
+
+        Returns:
+            Figures to tell, by name, such as {"reconstruction": 0.22}.
+
+        Raises:
+            BadInput: the teacher's outputs or the labels are of no use, or there are too few.
+        """
+        del seen
+        return {}
 
     @abstractmethod
     def forward(self, student: Outputs, teacher: Any, labels: Tensor | None) -> Tensor:

@@ -79,6 +79,31 @@ class Cosine(_Span):
 
 
 @dataclass(frozen=True)
+class WarmupCosine:
+    """From `start` to 1 on a straight line in the first `warmup` of the training, to `end` on half a cosine.
+
+    >>> [round(WarmupCosine(warmup=0.2)(progress), 3) for progress in (0.0, 0.1, 0.2, 0.6, 1.0)]
+    [0.1, 0.55, 1.0, 0.5, 0.0]
+    """
+
+    warmup: float = 0.05
+    start: float = 0.1
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.warmup < 1.0:
+            raise BadInput(
+                f"a schedule warms up for {self.warmup} of the training; expected above 0, below 1"
+            )
+
+    def __call__(self, progress: float) -> float:
+        """Return the factor at `progress` in [0, 1]."""
+        if progress < self.warmup:
+            return Linear(self.start, 1.0, finish=self.warmup)(progress)
+        return Cosine(1.0, self.end, begin=self.warmup)(progress)
+
+
+@dataclass(frozen=True)
 class Steps:
     """1 at first, times `factor` from each of `at` on.
 

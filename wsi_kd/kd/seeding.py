@@ -7,10 +7,14 @@ torch, numpy or `random` alike, without any of their states on disk.
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
+
+BEFORE_EPOCHS: Final = 0
+PRETRAINING: Final = 2**32 - 1
+"""Draws that are no epoch's: epoch e has e + 1."""
 
 
 @contextmanager

@@ -20,7 +20,7 @@ NEAREST: Final = 8
 """Most names that an error lists; a network may have hundreds."""
 
 
-class _Tap(NamedTuple):
+class Tap(NamedTuple):
     """One place to listen at."""
 
     layer: nn.Module
@@ -64,7 +64,7 @@ class LayerTaps:
     def __init__(self, model: nn.Module, names: Iterable[str], *, who: str = "the model") -> None:
         self._model = model
         self._who = who
-        self._taps = {name: _find(model, name, who=who) for name in names}
+        self._taps = {name: find_layer(model, name, who=who) for name in names}
         self._heard: dict[int, list[Any]] = {}
         self._handles: list[RemovableHandle] = []
 
@@ -99,7 +99,7 @@ class LayerTaps:
             first.clone() if isinstance(first, Tensor) else type(output)
         )
 
-    def _output(self, name: str, tap: _Tap) -> Tensor:
+    def _output(self, name: str, tap: Tap) -> Tensor:
         runs = self._heard.get(id(tap.layer), [])
         where = f"layer '{name}' of {self._who}"
         if len(runs) <= (tap.call or 0):
@@ -119,7 +119,12 @@ class LayerTaps:
         return output
 
 
-def _find(model: nn.Module, name: str, *, who: str) -> _Tap:
+def find_layer(model: nn.Module, name: str, *, who: str) -> Tap:
+    """Return the layer of a name, which of its runs is meant, or why there is none.
+
+    Raises:
+        BadInput: there is no such layer; the near names are told.
+    """
     inner = unwrap(model)
     layers = {_bare(path): layer for path, layer in inner.named_modules(remove_duplicate=False) if path}
     wanted, _, call = name.partition("@")
@@ -128,7 +133,7 @@ def _find(model: nn.Module, name: str, *, who: str) -> _Tap:
         wanted = wanted.removeprefix(f"{WRAPPED}.")
     if wanted not in layers or (call and not call.isdigit()) or name.endswith("@"):
         raise _unknown_layer(name, layers, who=f"{who} ({type(inner).__name__})")
-    return _Tap(layers[wanted], int(call) if call else None)
+    return Tap(layers[wanted], int(call) if call else None)
 
 
 def _bare(path: str) -> str:

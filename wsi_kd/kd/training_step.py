@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput, RunFailed
-from wsi_kd.kd.batches import call, check_logits, find_logits
+from wsi_kd.kd.batches import call, check_labels, check_logits, find_logits
 from wsi_kd.kd.criteria import Criterion
 from wsi_kd.kd.outputs import TEACHERS, Outputs
 from wsi_kd.kd.taps import LayerTaps
@@ -44,6 +44,29 @@ def network_outputs(
     return Outputs(check_logits(logits, given, who=who), features)
 
 
+def compute_step(
+    criteria: Sequence[Criterion],
+    student: Outputs,
+    teachers: Sequence[Outputs],
+    *,
+    labels: Tensor | None,
+    weights: Mapping[str, float],
+) -> Step:
+    """Return the weighted sum of the criteria and its terms.
+
+    Raises:
+        BadInput: labels that do not fit; as `compute_terms`, `weighted_sum` and `check_finite`.
+        RunFailed: as `check_finite`.
+    """
+    if labels is not None:
+        check_labels(labels, student.logits)
+        labels = labels.to(student.logits.device, non_blocking=True)
+    terms = compute_terms(criteria, student, teachers, labels=labels, weights=weights)
+    told = {criterion.name: criterion.described for criterion in criteria}
+    check_finite(terms, student, teachers, told=told)
+    return Step(weighted_sum(terms, weights, labeled=labels is not None), terms, student.logits)
+
+
 def compute_terms(
     criteria: Sequence[Criterion],
     student: Outputs,
@@ -52,7 +75,7 @@ def compute_terms(
     labels: Tensor | None,
     weights: Mapping[str, float],
 ) -> dict[str, Tensor]:
-    """Return each criterion's value; those that need labels are left out where there are none.
+    """Return each criterion's value; those that do not take a batch with or without labels are left out.
 
     A criterion whose weight is 0 is computed to be told, and gives no gradient.
 
@@ -62,15 +85,13 @@ def compute_terms(
     """
     terms = {}
     for criterion in criteria:
-        if criterion.needs_labels and labels is None:
+        if not criterion.takes(labels):
             continue
         weight = weights[criterion.name]
         with torch.set_grad_enabled(weight > 0.0 and torch.is_grad_enabled()):
             terms[criterion.name] = _compute(criterion, student, teachers, labels=labels)
     if not terms:
-        raise BadInput(
-            "the batch has no labels, and all criteria need some; add one that needs none, such as KdLoss"
-        )
+        raise BadInput(_no_term("all criteria", labeled=labels is not None))
     return terms
 
 
@@ -89,12 +110,7 @@ def check_finite(
     # one question for all: each would wait for a GPU's work in flight
     if bool(torch.stack([value.detach().isfinite().all() for value in quick.values()]).all()):
         return
-    for number, outputs in enumerate(teachers, start=1):
-        if wrong := _not_finite(outputs):
-            raise BadInput(
-                f"teacher {number} of {len(teachers)} gave {wrong} that are not finite; check its weights, "
-                "and that teacher_input scales the inputs as it was trained on"
-            )
+    check_teachers(teachers)
     bad = [told[name] for name, value in terms.items() if not bool(value.detach().isfinite().all())]
     if wrong := _not_finite(student):
         raise RunFailed(
@@ -104,13 +120,25 @@ def check_finite(
     raise RunFailed(f"{bad[0]}: its value is not finite; lower its weight, or leave it out")
 
 
-def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+def check_teachers(teachers: Sequence[Outputs]) -> None:
+    """Check that no teacher gave a value that is infinite or not a number.
+
+    Raises:
+        BadInput: one did; it is named.
+    """
+    for number, outputs in enumerate(teachers, start=1):
+        if wrong := _not_finite(outputs):
+            raise BadInput(
+                f"teacher {number} of {len(teachers)} gave {wrong} that are not finite; check its weights, "
+                "and that teacher_input scales the inputs as it was trained on"
+            )
+
+
+def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float], *, labeled: bool) -> Tensor:
     """Return the sum of the terms times their weights; those of weight 0 have no part in it."""
     parts = [weights[name] * term for name, term in terms.items() if weights[name] > 0.0]
     if not parts:
-        raise BadInput(
-            "the batch has no labels, and all criteria of a weight above 0 need some; add one that needs none"
-        )
+        raise BadInput(_no_term("all criteria of a weight above 0", labeled=labeled))
     return torch.stack(parts).sum()
 
 
@@ -119,13 +147,25 @@ def teacher_side(criterion: Criterion, student: Outputs, teachers: Sequence[Outp
 
     A loss that never looks at it is given what is there, so that it works with any number of teachers.
     """
-    if TEACHERS in criterion.loss.needs:
-        return list(teachers)
     if teachers:
-        return teachers[0]
+        return teachers_of(criterion, teachers)
     return Outputs(
         student.logits.detach(), {pair: value.detach() for pair, value in student.features.items()}
     )
+
+
+def teachers_of(criterion: Criterion, teachers: Sequence[Outputs]) -> Any:
+    """Return all teachers' outputs to a loss that takes several, the first one's to others."""
+    return list(teachers) if TEACHERS in criterion.loss.needs else teachers[0]
+
+
+def _no_term(criteria: str, *, labeled: bool) -> str:
+    if labeled:
+        return (
+            f"the batch has labels, and {criteria} are for batches without any; add one that learns from "
+            "labels, such as CrossEntropyLoss, or leave the labels out (adapter=)"
+        )
+    return f"the batch has no labels, and {criteria} need some; add one that needs none, such as KdLoss"
 
 
 def _compute(

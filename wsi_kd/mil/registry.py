@@ -37,6 +37,8 @@ WITHOUT_ATTENTION_DIM: Final = frozenset({"mean_pooling", "max_pooling", "top_k_
 """Teachers that have no attention network of a width of its own."""
 WITHOUT_ATTENTION: Final = ("mean_pooling",)
 """Teachers to which all instances of a bag are alike: no label can be made of their attention."""
+FIXED_ATTENTION: Final = ("mean_pooling", "max_pooling", "top_k_pooling")
+"""Teachers whose attention is a rule without parameters: no loss can train it."""
 SCORES_ALONE: Final = ("abmil", "gated_abmil", "additive_mil", "clam_sb", "clam_mb", "dsmil")
 """Teachers whose `label_scores` of an instance do not depend on the rest of its bag."""
 

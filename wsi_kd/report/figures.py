@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from wsi_kd.claims.claim import Series
 from wsi_kd.report.curves import RocBand
 from wsi_kd.report.svg import INK, chart_style, inline_svg
 from wsi_kd.report.text import plain_text
@@ -18,6 +19,10 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 LINES = ("solid", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 """Dashes tell curves apart in gray print."""
 NAME_LENGTH = 28
+LOGARITHMIC_FROM = 30
+"""Abscissas that span this factor or more are drawn on a logarithmic axis."""
+MARKED = 16
+"""Lines of this many points or fewer show each of them."""
 
 
 class Estimate(NamedTuple):
@@ -140,6 +145,43 @@ def histogram_chart(
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=max(1, min(3, len(groups))))
         description = f"Test slides by {score} and true label; dashed lines: thresholds chosen on validation."
         return inline_svg(figure, name=name, title=f"Scores: {score}", description=description)
+
+
+def series_chart(name: str, series: Sequence[Series], *, x_label: str, y_label: str) -> str:
+    """Draw lines; what is not finite is left out, and a wide range of positive abscissas is logarithmic."""
+    with chart_style(name):
+        figure = Figure(figsize=(6.2, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for index, line in enumerate(series):
+            axes.plot(
+                _finite(line.x),
+                _finite(line.y),
+                color=COLORS[index % len(COLORS)],
+                linestyle=LINES[index % len(LINES)],
+                marker="o" if len(line.x) <= MARKED else "",
+                markersize=4,
+                label=plain_text(line.name, limit=NAME_LENGTH),
+            )
+        _spread_abscissas(axes, np.concatenate([_finite(line.x) for line in series]))
+        shown_x, shown_y = (plain_text(label, limit=2 * NAME_LENGTH) for label in (x_label, y_label))
+        axes.set(xlabel=shown_x, ylabel=shown_y)
+        figure.legend(loc="outside right upper")
+        lines = ", ".join(plain_text(line.name, limit=NAME_LENGTH) for line in series)
+        description = f"{shown_y} by {shown_x}, a line each of: {lines}."
+        return inline_svg(figure, name=name, title=f"{shown_y} by {shown_x}", description=description)
+
+
+def _finite(values: Sequence[float]) -> Float64[np.ndarray, "points"]:
+    numbers = np.asarray(values, dtype=np.float64)
+    return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def _spread_abscissas(axes: Axes, abscissas: Float64[np.ndarray, "points"]) -> None:
+    known = abscissas[np.isfinite(abscissas)]
+    if known.size and known.min() > 0 and known.max() >= LOGARITHMIC_FROM * known.min():
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
 
 
 def _training_line(axes: Axes, run: TrainingRun, *, column: str, index: int) -> None:

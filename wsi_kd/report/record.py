@@ -45,6 +45,7 @@ RECIPE_NAMES = {
     "ins": "INS",
     "mhim": "MHIM",
     "auto": "Auto",
+    "distill": "Distilled",
 }
 SCORE_NAMES = {
     "student_max": "student by maximum",

@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.base import Section
+from wsi_kd.settings.distill import DistillSettings
 
 _HEADING = """\
 # Every setting of wsi_kd at its default. Copy this file, keep only what you change, and run
@@ -17,6 +18,7 @@ _HEADING = """\
 # Written by `wsi-kd config default`; edit the docstrings in wsi_kd/settings/, not this file.
 """
 _WIDTH = 110
+SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def default_yaml() -> str:
@@ -26,8 +28,16 @@ def default_yaml() -> str:
 
 def schema_json() -> str:
     """Return the JSON schema of the settings file (editors complete and check keys with it)."""
-    schema = Settings.model_json_schema()
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "wsi_kd settings"}
+    return _schema_json(Settings, title="wsi_kd settings")
+
+
+def distill_schema_json() -> str:
+    """Return the JSON schema of the files of configs/kd; those whose data are `tiles` have another form."""
+    return _schema_json(DistillSettings, title="wsi_kd distillation")
+
+
+def _schema_json(model: type[Section], *, title: str) -> str:
+    schema = {"$schema": SCHEMA_DIALECT, **model.model_json_schema(), "title": title}
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 

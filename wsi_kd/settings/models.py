@@ -6,7 +6,16 @@ from typing import Final, Literal, Self
 from pydantic import Field, model_validator
 
 from wsi_kd.settings.base import Section
-from wsi_kd.settings.recipes import AutoSettings, InsSettings, InstanceSettings, MhimSettings
+from wsi_kd.settings.recipes import (
+    WITHOUT_ATTENTION,
+    AutoSettings,
+    DistillSettings,
+    InsSettings,
+    InstanceSettings,
+    MhimSettings,
+    ProjectorName,
+    TeacherName,
+)
 
 
 class SplitSettings(Section):
@@ -92,8 +101,6 @@ class WenoSettings(Section):
         return self
 
 
-WITHOUT_ATTENTION: Final = ("mean_pooling",)
-"""Teachers to which all tiles are alike: no label can be made of their attention."""
 SCORES_ALONE: Final = ("abmil", "gated_abmil", "additive_mil", "clam_sb", "clam_mb", "dsmil")
 """Teachers that score a tile without the rest of its slide."""
 RELEASED_CLASSES: Final = 2
@@ -107,23 +114,15 @@ DISTILLING: Final = frozenset({"weno", "auto"})
 class TrainSettings(Section):
     """Section `train`: the recipes and everything they share."""
 
-    recipes: tuple[Literal["abmil", "weno", "instance", "ins", "mhim", "auto"], ...] = ("abmil", "weno")
+    recipes: tuple[Literal["abmil", "weno", "instance", "ins", "mhim", "auto", "distill"], ...] = (
+        "abmil",
+        "weno",
+    )
     """abmil: the teacher alone, the baseline; weno: teacher and student; instance: an instance classifier and
     no teacher; ins: the same with prototypes; mhim: a teacher that hides what its average finds most telling;
-    auto: abmil or weno, as the validation part says; docs/recipes.md compares them."""
-    teacher: Literal[
-        "abmil",
-        "gated_abmil",
-        "mean_pooling",
-        "max_pooling",
-        "top_k_pooling",
-        "additive_mil",
-        "clam_sb",
-        "clam_mb",
-        "dsmil",
-        "dtfd",
-        "transmil",
-    ] = "gated_abmil"
+    auto: abmil or weno, as the validation part says; distill: a small model taught by one of these, trained;
+    docs/recipes.md compares them."""
+    teacher: TeacherName = "gated_abmil"
     """Bag classifier of abmil, weno, mhim and auto; docs/teachers.md compares them."""
     seeds: tuple[int, ...] = (0,)
     """Every recipe is trained once a seed and fold."""
@@ -138,7 +137,7 @@ class TrainSettings(Section):
     """Instances a step: whole bags are packed together up to this many (one larger bag goes alone)."""
     bags_per_step: int = Field(default=4, ge=1)
     """Bags a step at most."""
-    projector: Literal["linear", "affine", "alexnet_cifar", "cnn_small", "resnet18"] = "linear"
+    projector: ProjectorName = "linear"
     """What makes the vectors that teacher and student share: linear (with ReLU) and affine (without) read an
     encoder's features; the others learn from the pixels of `embed.encoder: pixels`; see docs/images.md."""
     feature_noise: float = Field(default=0.0, ge=0)
@@ -168,6 +167,7 @@ class TrainSettings(Section):
     ins: InsSettings = InsSettings()
     mhim: MhimSettings = MhimSettings()
     auto: AutoSettings = AutoSettings()
+    distill: DistillSettings = DistillSettings()
 
     @model_validator(mode="after")
     def _labels_can_be_made(self) -> Self:
@@ -184,3 +184,22 @@ class TrainSettings(Section):
                 f"set teacher to one of {', '.join(SCORES_ALONE)}, or weno.schedule to alternate"
             )
         return self
+
+    @model_validator(mode="after")
+    def _attention_can_teach(self) -> Self:
+        large = self._large_teacher()
+        if "distill" in self.recipes and self.distill.attention_weight and large in WITHOUT_ATTENTION:
+            raise ValueError(
+                f"distill.attention_weight {self.distill.attention_weight:g} learns from attention, and "
+                f"{large}, the teacher of recipe {self.distill.teacher_recipe}, has none; "
+                "set distill.attention_weight to 0"
+            )
+        return self
+
+    def _large_teacher(self) -> str:
+        """Return the bag classifier of the model that recipe distill learns from."""
+        pooled = {"instance": self.instance.pooling, "ins": self.ins.pooling}
+        pooling = pooled.get(self.distill.teacher_recipe)
+        return (
+            self.teacher if pooling is None else {"topk": "top_k_pooling"}.get(pooling, f"{pooling}_pooling")
+        )

@@ -1,10 +1,29 @@
 """Settings of the recipes to compare WENO with; docs/recipes.md compares them."""
 
-from typing import Literal
+from typing import Final, Literal, Self, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wsi_kd.settings.base import Section
+
+TeacherName: TypeAlias = Literal[
+    "abmil",
+    "gated_abmil",
+    "mean_pooling",
+    "max_pooling",
+    "top_k_pooling",
+    "additive_mil",
+    "clam_sb",
+    "clam_mb",
+    "dsmil",
+    "dtfd",
+    "transmil",
+]
+ProjectorName: TypeAlias = Literal["linear", "affine", "alexnet_cifar", "cnn_small", "resnet18"]
+WITHOUT_ATTENTION: Final = ("mean_pooling",)
+"""Teachers to which all tiles are alike: nothing can be learned of their attention."""
+FIXED_ATTENTION: Final = ("mean_pooling", "max_pooling", "top_k_pooling")
+"""Teachers whose attention is a rule: no loss can train it."""
 
 
 class InstanceSettings(Section):
@@ -55,3 +74,45 @@ class AutoSettings(Section):
 
     tolerance: float = Field(default=2.0, ge=0)
     """Standard errors of the paired difference by which weno's loss may exceed abmil's: weno is kept."""
+
+
+class DistillSettings(Section):
+    """Section `train.distill`: a small model taught by another recipe's, of the same seed and fold."""
+
+    teacher_recipe: Literal["abmil", "weno", "instance", "ins", "mhim", "auto"] = "weno"
+    """Recipe whose trained model teaches; it must be in train.recipes as well."""
+    teacher: TeacherName = "abmil"
+    """Bag classifier of the small model."""
+    projector: ProjectorName | None = None
+    """Projector of the small model; default: that of train.projector."""
+    hidden_dim: int = Field(default=32, ge=1)
+    """Width of the small model's projector."""
+    attention_dim: int = Field(default=16, ge=1)
+    """Width of the small model's attention."""
+    temperature: float = Field(default=4.0, gt=0)
+    """Softens the bag logits of both models."""
+    label_weight: float = Field(default=0.1, ge=0)
+    """Weight of the cross entropy with the slides' labels."""
+    bag_weight: float = Field(default=0.9, ge=0)
+    """Weight of the divergence from the large model's bag probabilities, times temperature^2."""
+    attention_weight: float = Field(default=0.1, ge=0)
+    """Weight of the divergence from the large model's attention over a slide's tiles."""
+    instance_weight: float = Field(default=1.0, ge=0)
+    """Weight of the cross entropy with the tile probabilities of the large model's student, where it has one;
+    0: the small model gets no student."""
+    hint_weight: float = Field(default=0.0, ge=0)
+    """Weight of the squared difference between projected tiles, the small model's after a linear map."""
+
+    @model_validator(mode="after")
+    def _something_teaches(self) -> Self:
+        if not (self.bag_weight or self.attention_weight or self.instance_weight or self.hint_weight):
+            raise ValueError(
+                "bag_weight, attention_weight, instance_weight and hint_weight are all 0, so the large model "
+                "teaches nothing; give one a weight above 0"
+            )
+        if self.attention_weight and self.teacher in FIXED_ATTENTION:
+            raise ValueError(
+                f"attention_weight {self.attention_weight:g} trains attention, that of teacher "
+                f"{self.teacher} is a fixed rule; set attention_weight to 0, or take another teacher"
+            )
+        return self

@@ -70,7 +70,8 @@ class EmbedSettings(Section):
 
     encoder: str = "stain_texture"
     """`stain_texture` (embedded, needs no download) or any timm name, hub names (hf-hub:...) included;
-    `pixels`: the tiles themselves, for a projector that learns from images (needs input_px)."""
+    `pixels`: the tiles themselves, for a projector that learns from images (needs input_px);
+    `distilled:<folder>`: a small encoder that `wsi-kd distill` made; see docs/compression.md."""
     weights: Path | None = None
     """Local weight file (.safetensors, or .pt read with weights_only) for a timm encoder; else timm's own."""
     input_px: int | None = Field(default=None, ge=8)

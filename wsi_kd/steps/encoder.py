@@ -3,6 +3,7 @@
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import file_hash
 from wsi_kd.core.provenance import package_versions
+from wsi_kd.features.distilled import distilled_folder, is_distilled, read_encoder_header
 from wsi_kd.features.encoders import STAIN_TEXTURE, Encoder, create_encoder
 from wsi_kd.features.pixels import PIXELS, PIXELS_DTYPE
 from wsi_kd.settings.slides import EmbedSettings
@@ -23,7 +24,14 @@ def build_encoder(embed: EmbedSettings) -> Encoder:
 
 
 def weights_identity(embed: EmbedSettings) -> dict[str, str]:
-    """Tell weights apart without building the encoder: by the file, or by the timm that chooses them."""
+    """Tell weights apart without building the encoder: by the file, or by the timm that chooses them.
+
+    Raises:
+        BadInput: no such weight file, a distilled encoder's folder that cannot be used.
+    """
+    if is_distilled(embed.encoder):
+        folder = distilled_folder(embed.encoder, embed.weights)
+        return {"weights_sha256": read_encoder_header(folder).weights_sha256}
     if embed.weights is not None:
         if not embed.weights.is_file():
             raise BadInput(f"{embed.weights}: no such weight file; correct embed.weights")

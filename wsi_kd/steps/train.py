@@ -22,9 +22,10 @@ from wsi_kd.mil.weno import TeacherStudent
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.models import DISTILLING, TrainSettings
 from wsi_kd.steps.split import read_splits
-from wsi_kd.steps.train_plan import plan_architecture, plan_distillation, plan_optimization
+from wsi_kd.steps.train_large import load_large, told_of
+from wsi_kd.steps.train_plan import plan_distillation, plan_optimization
 from wsi_kd.steps.train_recipes import RECIPES, recipe_architecture
-from wsi_kd.training.checkpoint import save_model
+from wsi_kd.training.checkpoint import LoadedModel, save_model
 from wsi_kd.training.distillation_checks import check_distillation
 from wsi_kd.training.loop import OnEpoch, Trained
 from wsi_kd.training.recipes.auto import CANDIDATES, remove_candidates
@@ -42,6 +43,8 @@ class Job(NamedTuple):
     fold: int
     classes: tuple[str, ...]
     settings: Settings
+    large: LoadedModel | None = None
+    """What recipe distill learns from; None for every other recipe."""
 
 
 def run_train(
@@ -54,11 +57,13 @@ def run_train(
     fold: int,
     out_dir: Path,
     settings: Settings,
+    large_dir: Path | None = None,
 ) -> None:
     """Train on the fold's train part, select and choose thresholds on its val part; test is not read.
 
     Writes `last.safetensors`, `last.json`, `history.csv`, `model.safetensors` and, last of all, `model.json`
     to `out_dir`. A killed run leaves `state.safetensors` there and goes on from it, bit for bit on a CPU.
+    `large_dir` holds the trained model that recipe distill learns from.
 
     Raises:
         BadInput: an unknown recipe, a teacher that cannot make the soft labels asked for, no such fold,
@@ -69,6 +74,12 @@ def run_train(
     _check_job(job)
     train, val = _load_parts(_fold(splits_path, fold), manifest, features_dir)
     _check_features(train, settings)
+    if recipe == "distill":
+        named = settings.train.distill.teacher_recipe
+        large = load_large(
+            large_dir, recipe=named, seed=seed, fold=fold, classes=job.classes, header=train.header
+        )
+        job = job._replace(large=large)
     trained = _train_with_progress(job, train, val, work_dir=out_dir)
     facts = _facts(job, train, with_student=trained.model.student is not None)
     models = {
@@ -161,11 +172,13 @@ def _train_with_progress(job: Job, train: BagSet, val: BagSet, *, work_dir: Path
 def train_recipe(job: Job, train: BagSet, val: BagSet, *, work_dir: Path, on_epoch: OnEpoch) -> Trained:
     """Train the job's recipe on bags in memory; the step and the benchmarks share it."""
     settings = job.settings.train
+    taught = {} if job.large is None else {"large": job.large.model}
     return RECIPES[job.recipe](settings)(
         train,
         val,
+        **taught,
         classes=len(job.classes),
-        architecture=plan_architecture(settings),
+        architecture=recipe_architecture(job.recipe, settings),
         optimization=plan_optimization(settings, seed=job.seed),
         work_dir=work_dir,
         on_epoch=on_epoch,
@@ -196,6 +209,7 @@ def _facts(job: Job, train: BagSet, *, with_student: bool) -> dict[str, Any]:
         "threshold_split": "val",
         "seed": job.seed,
         "fold": job.fold,
+        **({} if job.large is None else {"learned_from": told_of(job.large)}),
     }
 
 

@@ -1,7 +1,15 @@
 """Section `train` of the settings -> the plain values that recipes take: where the settings stop."""
 
 from wsi_kd.settings.models import TrainSettings
-from wsi_kd.training.plan import Architecture, Distillation, Masking, Mining, Optimization, Prototyping
+from wsi_kd.training.plan import (
+    Architecture,
+    Compression,
+    Distillation,
+    Masking,
+    Mining,
+    Optimization,
+    Prototyping,
+)
 
 
 def plan_architecture(settings: TrainSettings) -> Architecture:
@@ -70,3 +78,31 @@ def plan_masking(settings: TrainSettings) -> Masking:
 def plan_prototyping(settings: TrainSettings) -> Prototyping:
     """Return how recipe ins labels instances."""
     return Prototyping(**settings.ins.model_dump())
+
+
+def plan_compression(settings: TrainSettings) -> Compression:
+    """Return what recipe distill learns of the large model."""
+    distill = settings.distill
+    return Compression(
+        temperature=distill.temperature,
+        label_weight=distill.label_weight,
+        bag_weight=distill.bag_weight,
+        attention_weight=distill.attention_weight,
+        instance_weight=distill.instance_weight,
+        hint_weight=distill.hint_weight,
+        student_pooling=settings.student_pooling,
+        top_k=settings.top_k,
+    )
+
+
+def small_architecture(settings: TrainSettings) -> Architecture:
+    """Return the shape of recipe distill's model; its student is linear."""
+    distill = settings.distill
+    return plan_architecture(settings)._replace(
+        teacher=distill.teacher,
+        projector=distill.projector or settings.projector,
+        hidden_dim=distill.hidden_dim,
+        attention_dim=distill.attention_dim,
+        student_hidden_dim=0,
+        student_prototypes=1,
+    )

@@ -110,6 +110,20 @@ class Masking(NamedTuple):
     """Epochs in which the model learns from whole bags."""
 
 
+class Compression(NamedTuple):
+    """What recipe distill learns of a large model; see wsi_kd.training.recipes.distill."""
+
+    temperature: float
+    """Softens the bag logits of both."""
+    label_weight: float
+    bag_weight: float
+    attention_weight: float
+    instance_weight: float
+    hint_weight: float
+    student_pooling: StudentPooling
+    top_k: int
+
+
 class Prototyping(NamedTuple):
     """How recipe ins labels instances by prototypes; see wsi_kd.training.recipes.ins."""
 

@@ -177,10 +177,23 @@ def test_last_and_best_are_told_apart(tmp_path: Path) -> None:
     assert distiller.evaluate(val, which="best") == pytest.approx(result.best)
     assert distiller.evaluate(val) == pytest.approx(result.last)  # the student is as it was
     distiller.export(tmp_path / "best.safetensors", which="best")
+    assert same(load_file(tmp_path / "best.safetensors"), distiller.student_state(which="best"))
+    assert not same(distiller.student_state(), distiller.student_state(which="best"))
     student = nn.Linear(INPUTS, 3)
     student.load_state_dict(load_file(tmp_path / "best.safetensors"))
     again = make_distiller(student, [], criteria={"ce": (Task(), 1.0)})
     assert again.evaluate(val) == pytest.approx(result.best)
+
+
+def test_soft_labels_are_scored_by_their_largest() -> None:
+    student = nn.Linear(INPUTS, 3)
+    inputs, _ = batch_of(5)
+    soft = torch.tensor([[0.6, 0.4, 0.0], [0.1, 0.2, 0.7], [0.0, 1.0, 0.0], [0.4, 0.3, 0.3], [0.2, 0.2, 0.6]])
+    logits = student(inputs)
+    right = (logits.argmax(1) == torch.tensor([0, 2, 1, 0, 2])).float().mean().item()
+    loss = -(soft * logits.log_softmax(1)).sum(1).mean().item()
+    found = make_distiller(student).evaluate([(inputs[:2], soft[:2]), (inputs[2:], soft[2:])])
+    assert found == pytest.approx((right, loss, 5))
 
 
 def test_best_is_by_accuracy_then_by_loss() -> None:

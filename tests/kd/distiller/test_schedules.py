@@ -3,7 +3,7 @@
 import pytest
 
 from wsi_kd.core.errors import BadInput
-from wsi_kd.kd.schedules import Constant, Cosine, Linear, Steps
+from wsi_kd.kd.schedules import Constant, Cosine, Linear, Steps, WarmupCosine
 
 
 def test_values_worked_by_hand() -> None:
@@ -28,3 +28,12 @@ def test_equal_settings_are_equal() -> None:
 def test_spans_outside_of_the_training_are_refused(begin: float, finish: float) -> None:
     with pytest.raises(BadInput, match="expected 0 <= begin < finish <= 1"):
         Linear(1.0, 0.0, begin=begin, finish=finish)
+
+
+def test_warming_up_is_a_line_and_then_half_a_cosine() -> None:
+    warm = WarmupCosine(warmup=0.25, start=0.2, end=0.1)
+    assert [warm(p) for p in (0.0, 0.125, 0.25)] == pytest.approx([0.2, 0.6, 1.0])
+    assert [warm(p) for p in (0.625, 1.0)] == pytest.approx([0.55, 0.1])
+    assert warm(0.25 - 1e-9) == pytest.approx(warm(0.25), abs=1e-7)
+    with pytest.raises(BadInput, match=r"warms up for 1\.0 of the training"):
+        WarmupCosine(warmup=1.0)

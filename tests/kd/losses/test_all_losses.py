@@ -27,6 +27,7 @@ MINE = [
     "nst",
     "pkt",
     "rkd",
+    "searched",
     "sp",
     "vid",
 ]
@@ -40,6 +41,7 @@ LEARNED = {
     "vid": 4,
 }
 """Parameters that take part in training, of those losses that have any."""
+BARELY_TRAINED = {"epochs": 1, "max_unexplained": math.inf}
 CLASSES = 3
 
 
@@ -57,11 +59,11 @@ def sides(samples):
 def build(name, student, teacher):
     """Build a loss of default settings; a paraphraser is trained for one step only."""
     torch.manual_seed(0)
-    loss = LOSSES[name]()
+    loss = LOSSES[name](**(BARELY_TRAINED if issubclass(LOSSES[name], FactorTransferLoss) else {}))
     loss.pair = "pair" if FEATURES in loss.needs else ""
     loss.prepare(student, teacher)
     if isinstance(loss, FactorTransferLoss):
-        loss.pretrain([teacher.features["pair"]], epochs=1, max_unexplained=math.inf)
+        loss.pretrain([(teacher, None)])
     return loss
 
 

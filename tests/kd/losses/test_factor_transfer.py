@@ -13,7 +13,6 @@ from wsi_kd.kd.losses.factor_transfer import (
 )
 from wsi_kd.kd.losses.paraphraser import (
     Paraphraser,
-    accuracies_through,
     pretrain_paraphraser,
     unexplained_variance,
 )
@@ -29,6 +28,10 @@ def outputs(maps):
     return Outputs(maps.new_zeros(len(maps), 2), {"ft": maps})
 
 
+def seen(*maps):
+    return [(outputs(batch), None) for batch in maps]
+
+
 def one_pattern(seed, samples):
     """Maps of four channels that are multiples of one."""
     hidden = torch.rand((samples, 1, 5, 5), generator=torch.Generator().manual_seed(seed))
@@ -38,7 +41,7 @@ def one_pattern(seed, samples):
 @pytest.fixture(params=[FactorTransferLoss, CollapsedFactorTransferLoss])
 def loss(request):
     torch.manual_seed(0)
-    loss = request.param(rate=0.5)
+    loss = request.param(rate=0.5, epochs=1, max_unexplained=math.inf)
     loss.pair = "ft"
     loss.prepare(outputs(draw(0, 4, 3, 5, 5)), outputs(one_pattern(1, 4)))
     return loss
@@ -98,13 +101,13 @@ def test_networks_have_the_rate_s_channels():
 
 def test_an_untrained_paraphraser_is_refused(loss):
     with pytest.raises(
-        BadInput, match=r"of the pair 'ft': its paraphraser is not trained; after prepare, call"
+        BadInput, match=r"of the pair 'ft': its paraphraser is not trained; after prepare, call Distiller"
     ):
         loss(outputs(draw(0, 4, 3, 5, 5)), outputs(one_pattern(1, 4)), None)
 
 
 def test_the_second_stage_teaches_student_and_translator_alone(loss):
-    loss.pretrain([one_pattern(1, 4)], epochs=1, max_unexplained=math.inf)
+    loss.pretrain(seen(one_pattern(1, 4)))
     before = [parameter.clone() for parameter in loss.paraphraser.parameters()]
     loss.train()
     student = draw(0, 4, 3, 5, 5).requires_grad_()
@@ -118,7 +121,7 @@ def test_the_second_stage_teaches_student_and_translator_alone(loss):
 
 
 def test_a_trained_paraphraser_comes_back_with_the_state(loss):
-    loss.pretrain([one_pattern(1, 4)], epochs=1, max_unexplained=math.inf)
+    loss.pretrain(seen(one_pattern(1, 4)))
     student, teacher = outputs(draw(0, 4, 3, 5, 5)), outputs(one_pattern(9, 4))
     again = type(loss)(rate=0.5)
     again.pair = "ft"
@@ -129,12 +132,37 @@ def test_a_trained_paraphraser_comes_back_with_the_state(loss):
     assert again(student, teacher, None).item() == loss(student, teacher, None).item()
 
 
+def test_a_paraphraser_is_adopted(loss):
+    student, teacher = outputs(draw(0, 4, 3, 5, 5)), outputs(one_pattern(9, 4))
+    other = type(loss)(rate=0.5, distance="squared")
+    other.pair = "ft"
+    with pytest.raises(BadInput, match="layers that are not built"):
+        other.adopt(loss)
+    other.prepare(student, teacher)
+    with pytest.raises(BadInput, match="its paraphraser is not trained"):
+        other.adopt(loss)
+    loss.pretrain(seen(one_pattern(1, 4)))
+
+    other.adopt(loss)
+
+    ours, theirs = (each.paraphraser.encoder(one_pattern(9, 4)) for each in (other, loss))
+    assert torch.equal(ours, theirs)
+    assert other.pretrain([]) == {}
+    assert other(student, teacher, None).isfinite()
+    wider = type(loss)(rate=0.75)
+    wider.pair = "ft"
+    wider.prepare(student, teacher)
+    with pytest.raises(BadInput, match="is of other channels"):
+        wider.adopt(loss)
+
+
 def test_the_larger_factor_is_averaged():
     """The teacher's maps are twice as large; they reach the paraphraser as they are."""
-    loss, teacher = FactorTransferLoss(rate=0.5), one_pattern(1, 16).repeat_interleave(2, dim=2)
+    loss = FactorTransferLoss(rate=0.5, epochs=1, max_unexplained=math.inf)
+    teacher = one_pattern(1, 16).repeat_interleave(2, dim=2)
     loss.pair = "ft"
     loss.prepare(outputs(draw(0, 16, 3, 5, 5)), outputs(teacher))
-    loss.pretrain([teacher], epochs=1, max_unexplained=math.inf)
+    loss.pretrain(seen(teacher))
 
     found = loss(outputs(draw(0, 16, 3, 5, 5)), outputs(teacher), None)
 
@@ -193,25 +221,6 @@ def test_the_absolute_difference_is_the_authors_distance():
     )
 
     assert done.losses == [pytest.approx(expected, rel=1e-5)]
-
-
-def test_accuracy_is_read_through_the_reconstruction():
-    """The head tells classes by the first channel's sign; a reconstruction of the other sign turns all."""
-    maps = draw(0, 10, 1, 2, 2).abs()
-    maps[:5] *= -1.0
-
-    def head(seen):
-        score = seen.mean(dim=(1, 2, 3))
-        return torch.stack([-score, score], dim=1)
-
-    class Negated(Paraphraser):
-        def forward(self, maps):
-            return -maps
-
-    labels = torch.tensor([0] * 5 + [1] * 4 + [0])
-    found = accuracies_through(Negated(1, factor_channels=1), maps, labels, head=head)
-
-    assert found == pytest.approx((0.9, 0.1))
 
 
 @pytest.mark.parametrize(

@@ -211,3 +211,14 @@ def test_the_task_s_losses_are_worked_by_hand():
     found = call(BinaryCrossEntropyLoss(smoothing=0.2), sure, logits, labels).item()
     own = -0.85 * math.log(0.75) - 0.15 * math.log(0.25)
     assert found == pytest.approx((own + 3.0 * math.log(2.0)) / 4.0)
+
+
+def test_the_gradient_of_the_recipe_for_pictures_is_worked_out(student, teacher, labels):
+    """BCE on mixed labels and KL at T = 1: (sigmoid(s) - y) / (B K) + (softmax(s) - softmax(t)) / B."""
+    mixed = 0.7 * F.one_hot(labels, CLASSES).double() + 0.3 * F.one_hot(labels.flip(0), CLASSES).double()
+    both = call(BinaryCrossEntropyLoss(), student, teacher, mixed)
+    both = both + call(KdLoss(temperature=1.0), student, teacher)
+
+    hard = (student.sigmoid() - mixed) / (SAMPLES * CLASSES)
+    soft = (student.softmax(dim=1) - teacher.softmax(dim=1)) / SAMPLES
+    torch.testing.assert_close(gradient(both, student), hard + soft, rtol=1e-12, atol=1e-15)

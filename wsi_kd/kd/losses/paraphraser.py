@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput, RunFailed, unknown_name
@@ -70,7 +70,7 @@ class Pretraining(NamedTuple):
 
 
 class Accuracies(NamedTuple):
-    """Share of samples that the teacher's head classifies rightly."""
+    """Share of samples that the teacher's head puts into their class."""
 
     direct: float
     through: float
@@ -115,7 +115,8 @@ def pretrain_paraphraser(
     if not unexplained <= max_unexplained:
         raise RunFailed(
             f"the paraphraser leaves {unexplained:.2f} of the variance of the teacher's features unexplained "
-            f"and {max_unexplained:.2f} is allowed; train it longer, more slowly or with another seed"
+            f"and {max_unexplained:.2f} is allowed; train it longer (epochs) or at another learning_rate, "
+            "give it more channels (rate), or take another seed: some draws are dead from the start"
         )
     return Pretraining(losses, unexplained)
 
@@ -146,19 +147,25 @@ def unexplained_variance(paraphraser: Paraphraser, batches: Iterable[Maps]) -> f
 @torch.no_grad()
 def accuracies_through(
     paraphraser: Paraphraser,
-    maps: Maps,
-    labels: Int64[Tensor, "samples"],
+    batches: Iterable[tuple[Tensor, Tensor]],
     *,
     head: Callable[[Tensor], Tensor],
 ) -> Accuracies:
     """Compare what the teacher's `head` (maps to logits) makes of features and of their reconstruction.
 
-    The second should keep 0.95 of the first: a factor that lost what the classes need cannot teach them.
+    `batches` are (maps, classes): (samples, channels, height, width) and (samples,) int64. A factor that lost
+    what the classes need cannot teach them.
+
+    Raises:
+        BadInput: there are no batches.
     """
-    shares = [
-        (head(seen).argmax(dim=1) == labels).double().mean().item() for seen in (maps, paraphraser(maps))
-    ]
-    return Accuracies(*shares)
+    direct = through = count = 0
+    for maps, labels in batches:
+        direct += int((head(maps).argmax(dim=1) == labels).sum())
+        through += int((head(paraphraser(at_least_float32(maps))).argmax(dim=1) == labels).sum())
+        count += len(labels)
+    _require_batches(count)
+    return Accuracies(direct / count, through / count)
 
 
 def _one_epoch(
@@ -171,8 +178,8 @@ def _one_epoch(
     total, count = 0.0, 0
     for batch in batches:
         maps = at_least_float32(batch)
-        reconstruction = paraphraser(maps)
-        loss = RECONSTRUCTION_DISTANCES[distance](reconstruction, maps)
+        with torch.enable_grad():
+            loss = RECONSTRUCTION_DISTANCES[distance](paraphraser(maps), maps)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()
