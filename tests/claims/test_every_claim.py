@@ -12,8 +12,6 @@ from wsi_kd.kd.registry import METHODS, TOOLS
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "kd"
 OTHERS = ("example", "tile_encoder")
 """The file that explains every key, and that of tiles; all others are a method's, by its name or a suffix."""
-LONGEST_S = 180
-"""Processor time of one claim: half as much again as the two minutes that one may take."""
 
 
 @pytest.mark.slow
@@ -24,7 +22,6 @@ def test_the_claim_is_seen(method: str) -> None:
     told = [f"{check.says}: {figure_text(check.found)}, {required_text(check)}" for check in measured.failed]
     assert told == []
     assert measured.found.checks
-    assert measured.seconds < LONGEST_S
 
 
 @pytest.mark.parametrize("method", CLAIMS)

@@ -136,7 +136,7 @@ def run(seeds: int) -> Found:
             Check(
                 "test accuracy, evolved - mean of random losses",
                 scores["evolved"].mean - by_chance.mean,
-                0.05,
+                0.08,
             ),
         ],
         series=[
@@ -230,7 +230,9 @@ CLAIM: Final = Claim(
     "teach nothing before it trains with them, finds distillers that beat hand-made ones.",
     setting="Digits: a perceptron 64-12-10 learns from 150 images with labels and a teacher 64-64-10 trained "
     "on 500 others. Searched on logits: 10 losses, 6 generations, each loss rated by two trainings of 150 "
-    "steps on 500 validation images; then 300 steps, other seeds, and 647 test images.",
+    "steps on 500 validation images; then 300 steps, other seeds, and 647 test images. Small: one search on "
+    "one split, logits only; what it wins over classical distillation, and over the best of its own first "
+    "population, is within what seeds vary.",
     run=run,
     seeds=5,
     reference="CE .892, KD .892, evolved .922 (the logits' norm over the batch, L1, weight 10), random valid "

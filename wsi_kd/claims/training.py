@@ -3,9 +3,8 @@
 All of them are deterministic: the same seed gives the same weights, whatever was drawn before.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput
-
-OptimizerFactory: TypeAlias = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
-"""From the parameters to their optimizer."""
+from wsi_kd.kd.fitting import OptimizerFactory
 
 
 def mlp(widths: Sequence[int], *, seed: int) -> nn.Sequential:

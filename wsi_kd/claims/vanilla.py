@@ -98,12 +98,17 @@ class _Scores(NamedTuple):
 
 def _checks(gaps: Mapping[Regime, float], gains: Sequence[float]) -> list[Check]:
     return [
-        Check("DKD - KD at n=300, in points", gaps[FEW], at_least=2.9),
+        Check("DKD - KD at n=300, in points", gaps[FEW], at_least=2.95),
         Check("that gap less the one with noise added", gaps[FEW] - gaps[AUGMENTED], at_least=1.1),
         Check("the gap with noise less the one at n=30,000", gaps[AUGMENTED] - gaps[MANY], at_least=1.7),
         Check("DKD - KD at n=30,000, in points", gaps[MANY], at_most=1.0),
-        Check("KD - CE, the lesser of the two at n=300, in points", min(gains[:2]), at_least=1.3),
-        Check("KD - CE at n=30,000, in points: no less than seeds vary", gains[2], at_least=-0.3),
+        Check("KD - CE, the lesser of the two at n=300, in points", min(gains[:2]), at_least=1.35),
+        Check(
+            "KD - CE at n=30,000, in points",
+            gains[2],
+            at_least=-0.3,
+            why="no gain is asked for, only no loss beyond what seeds vary",
+        ),
     ]
 
 

@@ -159,7 +159,7 @@ def _least_squares_checks(found: Sequence[LeastSquaresFound]) -> list[Check]:
         Check(
             "least squares: error at w*, over the smaller of V and D",
             best / min(plain, teacher),
-            at_most=0.76,
+            at_most=0.757,
         ),
         Check("least squares: error with own iterates as teachers at w=1/2, over V", own / plain, 0.48, 0.52),
         Check("least squares: V over the error at w=1 with the full gradient", plain / full, at_least=4.0),
@@ -199,10 +199,10 @@ def _digits_checks(found: Sequence[DigitsFound]) -> list[Check]:
             "digits: share of plain SGD's gap that the best weight takes away", 1.0 - best / gaps[0.0], 0.34
         ),
         Check(
-            "digits: share of the teacher's gap that the best weight takes away", 1.0 - best / teacher, 0.15
+            "digits: share of the teacher's gap that the best weight takes away", 1.0 - best / teacher, 0.155
         ),
         Check(
-            "digits: share of the gap at w=1 that the best weight takes away", 1.0 - best / gaps[1.0], 0.16
+            "digits: share of the gap at w=1 that the best weight takes away", 1.0 - best / gaps[1.0], 0.161
         ),
         Check("digits: largest relative error of the closed form, a parabola's", off, at_most=0.15),
         Check(
@@ -245,7 +245,8 @@ CLAIM: Final = Claim(
     "nearer to the optimum than plain SGD and than the teacher, the more so the better the teacher.",
     setting="Least squares, 500 x 10, 1,200 chains of batch size 1, the teacher another iterate; and softmax "
     "regression with ridge on all 1,797 digits, 4,000 steps of batch size 10, the last 1,000 averaged, the "
-    "teacher another run's last iterate. Small: convex problems, errors of the training loss.",
+    "teacher another run's last iterate; of five weights the best is taken by the very gap that is told. "
+    "Small: convex problems, errors of the training loss.",
     run=run,
     seeds=2,
     reference="least squares .1195 (w=0), .0614 (w*=.486), .1262 (w=1), full gradient .0143; gap on digits "

@@ -1,6 +1,7 @@
 """The errors a user may see: each is one line that says what, where, what was expected and the remedy."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 from wsi_kd.core.records import SlideStatus
@@ -29,6 +30,15 @@ class SlideProblem(WsiKdError):
         super().__init__(f"{status}: {reason}")
         self.status = status
         self.reason = reason
+
+
+@contextmanager
+def named(who: str) -> Iterator[None]:
+    """Begin the errors of a part of the work with its name."""
+    try:
+        yield
+    except (BadInput, RunFailed) as error:
+        raise type(error)(f"{who}: {error}") from None
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BadInput:

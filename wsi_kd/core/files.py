@@ -50,6 +50,23 @@ def publish(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def writable_folder(path: Path) -> None:
+    """Make a folder, or find out before hours are spent that nothing can be written there.
+
+    Raises:
+        RunFailed: it cannot be made or written.
+    """
+    probe = path / f".tmp-{os.getpid()}-probe"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RunFailed(
+            f"{path}: the folder cannot be written ({error.strerror}); choose another output folder"
+        ) from None
+
+
 def publish_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 through `publish`."""
     with publish(path) as temporary:

@@ -1,6 +1,6 @@
 """From the samples of a source to the loaders of a distillation, and to those that a teacher learns from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash
 from wsi_kd.core.tensors import tensors_hash
-from wsi_kd.distillation.parts import Drawn, draw_evenly, draw_parts, falsify
+from wsi_kd.distillation.parts import MIN_CLASSES, Drawn, draw_evenly, draw_parts, falsify
 from wsi_kd.distillation.samples import (
+    PARTS,
     UNKNOWN,
     Batch,
     Indices,
@@ -24,7 +25,7 @@ from wsi_kd.distillation.samples import (
     whole,
 )
 from wsi_kd.distillation.task import Data
-from wsi_kd.kd.batches import read_batch, walk
+from wsi_kd.kd.batches import describe, read_batch, walk
 
 Elsewhere: TypeAlias = Literal["left_out", "uniform"]
 """What a specialist sees of the other classes: nothing, or that all classes are as likely."""
@@ -210,7 +211,20 @@ def _as_given(data: Data, options: DataOptions, *, where: str) -> Prepared:
             f"{where}: it makes loaders, so labeled, label_noise, train_samples and standardize cannot be "
             "followed; do it where they are made, and leave these out"
         )
+    for name, part in zip(PARTS, (data.train, data.val, data.test), strict=True):
+        if not isinstance(part, Iterable):
+            raise BadInput(f"{where}: {name} is {describe(part)}; expected a DataLoader or a list of batches")
+    if type(data.classes) is not int or data.classes < MIN_CLASSES:
+        raise BadInput(f"{where}: classes is {data.classes!r}; expected a number, {MIN_CLASSES} or more")
+    test = read_batch(next(walk(data.test, what="test")), adapter=None, device=torch.device("cpu"))
+    if test.labels is None:
+        raise BadInput(f"{where}: test yields batches without labels; label that part")
     batch = read_batch(next(walk(data.val, what="val")), adapter=None, device=torch.device("cpu"))
+    if isinstance(batch.inputs, Tensor) and tuple(batch.inputs.shape[1:]) != tuple(data.input_shape):
+        raise BadInput(
+            f"{where}: input_shape is {data.input_shape}, samples are {tuple(batch.inputs.shape[1:])}; "
+            "correct input_shape"
+        )
     tensors = {"inputs": batch.inputs, "labels": batch.labels}
     seen = {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
     names = tuple(map(str, range(data.classes)))

@@ -120,7 +120,9 @@ def create_network(plan: NetworkPlan, *, input_shape: Sequence[int], classes: in
     name = plan.name
     try:
         network = _make(plan, tuple(input_shape), classes)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+    except BadInput:
+        raise
+    except Exception as error:  # a network of timm or the user's may raise anything; no download either
         raise BadInput(f"network {name}: cannot be built ({_told(error)}); correct its arguments") from None
     if plan.weights is not None:
         _load(network, plan.weights, name=name)

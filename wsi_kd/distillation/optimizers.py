@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from wsi_kd.core.errors import unknown_name
+from wsi_kd.core.errors import BadInput, unknown_name
 from wsi_kd.distillation.task import MakeOptimizer
 from wsi_kd.features.torchvision_import import import_timm
 from wsi_kd.kd.schedules import Constant, Cosine, Linear, Schedule, Steps, WarmupCosine
@@ -43,10 +43,12 @@ def optimizer_factory(name: str, options: Mapping[str, Any], *, learning_rate: f
     """Return a function from parameters to their optimizer; `lamb` is timm's.
 
     Raises:
-        BadInput: an unknown name.
+        BadInput: an unknown name; nesterov without momentum.
     """
     if name not in {*OPTIMIZERS, LAMB}:
         raise unknown_name("optimizer", name, {*OPTIMIZERS, LAMB})
+    if options.get("nesterov") and not options.get("momentum"):
+        raise BadInput(f"optimizer {name}: nesterov needs a momentum above 0; raise it or leave nesterov out")
     return partial(_make, kind=name, options={"lr": learning_rate, **options})
 
 

@@ -32,7 +32,14 @@ def build(
     missing = [name for name in known if name not in options and _is_required(make, name)]
     if missing:
         raise BadInput(f"{what}: option '{missing[0]}' is missing")
-    return make(**{name: _checked(known[name], value, f"{what}: {name}") for name, value in options.items()})
+    checked = {name: _checked(known[name], value, f"{what}: {name}") for name, value in options.items()}
+    try:
+        return make(**checked)
+    except BadInput as error:
+        raise BadInput(f"{what}: {error}") from None
+    except Exception as error:  # a class of the user's may raise anything
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BadInput(f"{what}: it cannot be made ({told})") from None
 
 
 def plain_options(make: Callable[..., Any]) -> dict[str, Check]:

@@ -149,7 +149,7 @@ def _check(samples: Samples, parts: Drawn, *, where: str) -> None:
             missing = [samples.class_names[i] for i in np.flatnonzero(counts == 0)]
             raise BadInput(
                 f"{where}: the part train has no sample of class {', '.join(missing)}; "
-                "add some, or change val, test or seed"
+                "add some, number the classes without a gap, or change val, test or seed"
             )
         if name != "train" and (not len(part) or (found == UNKNOWN).any()):
             raise BadInput(

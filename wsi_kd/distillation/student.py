@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -18,7 +18,8 @@ from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import file_hash, publish, publish_json, read_json
 from wsi_kd.core.provenance import check_schema, stamp
 from wsi_kd.distillation.networks import NetworkPlan, create_network
-from wsi_kd.distillation.samples import Scaling
+from wsi_kd.distillation.samples import ArrayInputs, Scaling
+from wsi_kd.kd.batches import describe, find_logits
 
 KIND: Final = "student"
 REMAKE: Final = "wsi-kd distill"
@@ -39,17 +40,23 @@ class Student(NamedTuple):
     """What the inputs go through first."""
 
     @torch.no_grad()
-    def probabilities(self, inputs: Float[Tensor, "samples ..."]) -> Float[Tensor, "samples classes"]:
-        """Return the probability of each class; `inputs` are as the data source gives them, not scaled.
+    def probabilities(self, inputs: Num[Tensor, "samples ..."]) -> Float[Tensor, "samples classes"]:
+        """Return the probability of each class; `inputs` are as the data source has them, not scaled.
+
+        Bytes are divided by 255 as the sources do, other numbers are taken as float32.
 
         Raises:
-            BadInput: samples of another shape.
+            BadInput: samples of another shape, NaN or infinity in them, no logits.
         """
         if tuple(inputs.shape[1:]) != self.input_shape:
             expected = ", ".join(map(str, ("samples", *self.input_shape)))
             raise BadInput(f"inputs are {tuple(inputs.shape)}; expected ({expected})")
-        scaled = inputs if self.scaling is None else self.scaling(inputs)
-        logits: Tensor = self.network(scaled)
+        values = ArrayInputs(inputs).take(range(len(inputs)))
+        if not bool(values.isfinite().all()):
+            raise BadInput("inputs hold NaN or infinity; leave those samples out")
+        logits = find_logits(self.network(values if self.scaling is None else self.scaling(values)))
+        if not isinstance(logits, Tensor):
+            raise BadInput(f"the network gave {describe(logits)}; expected logits")
         return logits.softmax(dim=1)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from wsi_kd.core.errors import BadInput
+from wsi_kd.core.errors import BadInput, WsiKdError
 
 Adapter: TypeAlias = Callable[[Any], Any]
 """Turns what a loader yields into (inputs, labels); labels may be None."""
@@ -56,13 +56,21 @@ def walk(loader: Iterable[Any], *, what: str) -> Iterator[Any]:
             f"{what}: {type(loader).__name__} can be walked only once; pass a DataLoader or a list of batches"
         )
     empty = True
-    for batch in batches:
-        empty = False
-        yield batch
+    try:
+        for batch in batches:
+            empty = False
+            yield batch
+    except WsiKdError as error:
+        raise type(error)(_without_traceback(str(error), type(error).__name__)) from None
     if empty:
         raise BadInput(
             f"{what}: it yielded no batch; check its data set, and drop_last against the batch size"
         )
+
+
+def _without_traceback(told: str, kind: str) -> str:
+    """Return the line of an error of ours; from a loader's process it comes with a traceback as text."""
+    return told.rpartition(f"errors.{kind}: ")[2].strip()
 
 
 def call(network: nn.Module, inputs: Any) -> Any:

@@ -3,7 +3,7 @@
     L(p, y) = sum over classes c of v . f(A (p_c, y_c) + b),  mean over the samples;  p = softmax(logits)
 
 "1-vs-1": each pair of a class's probability and its target goes through the same perceptron, so that the loss
-has the same few numbers (65 with 16 hidden units: A, b, v) for any number of classes. For dense outputs the
+has the same few numbers (64 with 16 hidden units: A, b, v) for any number of classes. For dense outputs the
 same perceptron, which then is a 1 x 1 convolution, sees every position.
 
 What changes these numbers is not the student's optimizer but a teacher that sees the gradient of the

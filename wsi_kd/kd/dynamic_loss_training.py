@@ -22,7 +22,7 @@ Source: Hai et al., "L2T-DLN: learning to teach with dynamic loss network", Neur
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -32,9 +32,8 @@ from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.kd.batches import walk
-from wsi_kd.kd.criteria import Criterion
 from wsi_kd.kd.distiller import Distiller
-from wsi_kd.kd.dynamic_loss_pupil import Probe, Pupil
+from wsi_kd.kd.dynamic_loss_pupil import Pupil
 from wsi_kd.kd.dynamic_loss_teacher import CoordinateLstm, LossTeacher, Memory, TaughtLoss
 from wsi_kd.kd.dynamic_loss_validation import check_apart
 from wsi_kd.kd.evaluation import Evaluation
@@ -48,6 +47,7 @@ from wsi_kd.kd.fit_state import (
 )
 from wsi_kd.kd.fitting import (
     FitResult,
+    Means,
     OnEpoch,
     OptimizerFactory,
     begin_epoch,
@@ -190,7 +190,7 @@ class LearningToTeach(nn.Module):
         self, train_loader: Iterable[Any], teaching_loader: Iterable[Any], *, factor: float, progress: float
     ) -> HistoryRow:
         """Walk the training part once; return the row's means."""
-        pupil, means = self.pupil, _Means()
+        pupil, means = self.pupil, Means()
         pupil.distiller.train()
         taught = self._taught_loss()
         teaching = _endless(teaching_loader)
@@ -199,7 +199,9 @@ class LearningToTeach(nn.Module):
             pupil.take(probe.moved)
             taught.update(probe.gradient)
             pupil.change_loss(taught.values)
-            means.add(probe)
+            for step in probe.moved.steps:
+                means.add(step)
+            means.note(TEACHING_LOSS, probe.loss, samples=1)
         taught.settle()
         for name, part in taught.memory._asdict().items():
             self.get_buffer(f"memory_{name}").copy_(part)
@@ -230,33 +232,6 @@ class LearningToTeach(nn.Module):
             "inner steps": self._inner_steps,
             "window": self._window,
         }
-
-
-class _Means:
-    """Of what training batches said, over samples, and of e, over the changes of the loss."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, probe: Probe) -> None:
-        for step in probe.moved.steps:
-            for name, value in {"loss": step.loss, **step.terms}.items():
-                self._note(name, value, samples=len(step.logits))
-        self._note(TEACHING_LOSS, probe.loss, samples=1)
-
-    def row(self, criteria: Sequence[Criterion]) -> HistoryRow:
-        for criterion in criteria:
-            if criterion.name not in self._sums:
-                raise BadInput(
-                    f"{criterion.described}: it needs {criterion.wants}, and train_loader yielded none; "
-                    "take it out"
-                )
-        return {name: value.item() / self._counts[name] for name, value in self._sums.items()}
-
-    def _note(self, name: str, value: Tensor, *, samples: int) -> None:
-        self._sums[name] = self._sums.get(name, 0.0) + value.detach().double() * samples
-        self._counts[name] = self._counts.get(name, 0) + samples
 
 
 def _endless(loader: Iterable[Any]) -> Iterator[Any]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput
@@ -116,24 +117,48 @@ def train_epoch(
     Raises:
         BadInput: a criterion was left out of every batch, as it needs labels or batches without any.
     """
-    sums: dict[str, Tensor] = {}
-    counts: dict[str, int] = {}
+    means = Means()
     for batch in walk(loader, what="train_loader"):
         said = step(batch)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(said.loss)
         optimizer.step()
-        for name, value in {"loss": said.loss, **said.terms}.items():
-            sums[name] = sums.get(name, 0.0) + value.detach().double() * len(said.logits)
-            counts[name] = counts.get(name, 0) + len(said.logits)
-    for criterion in criteria:
-        if criterion.name not in sums:
-            raise BadInput(
-                f"{criterion.described}: it needs {criterion.wants}, and train_loader yielded none; "
-                "take it out"
-            )
-    names = ["loss", *(criterion.name for criterion in criteria)]
-    return {name: sums[name].item() / counts[name] for name in names}
+        means.add(said)
+    return means.row(criteria)
+
+
+class Means:
+    """What an epoch's training batches said, over the samples."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, step: Step) -> None:
+        """Add a batch: its loss and terms, as many times as it has samples."""
+        for name, value in {"loss": step.loss, **step.terms}.items():
+            self.note(name, value, samples=len(step.logits))
+
+    def note(self, name: str, value: Float[Tensor, ""], *, samples: int) -> None:
+        """Add a value that stands for so many samples; no device is waited for."""
+        self._sums[name] = self._sums.get(name, 0.0) + value.detach().double() * samples
+        self._counts[name] = self._counts.get(name, 0) + samples
+
+    def row(self, criteria: Sequence[Criterion]) -> HistoryRow:
+        """Return the means: of the loss, of the criteria, of what else was noted.
+
+        Raises:
+            BadInput: a criterion was left out of every batch, as it needs labels or batches without any.
+        """
+        for criterion in criteria:
+            if criterion.name not in self._sums:
+                raise BadInput(
+                    f"{criterion.described}: it needs {criterion.wants}, and train_loader yielded none; "
+                    "take it out"
+                )
+        # in this order, then what else was noted
+        names = dict.fromkeys(["loss", *(criterion.name for criterion in criteria), *self._sums])
+        return {name: self._sums[name].item() / self._counts[name] for name in names}
 
 
 def note_epoch(state: FitState, *, trained: HistoryRow, scored: Evaluation) -> None:

@@ -124,12 +124,14 @@ def _reach(
 def _release(slope: Float64[np.ndarray, "vectors"], fixed: _Bounds) -> bool:
     """Let go the bounds that hold the minimum up most; say whether there were any.
 
-    At the minimum no weight that may grow (below the cap) has a smaller slope than one that may shrink.
+    At the minimum no weight that may grow (below the cap) has a smaller slope than one that may shrink. Two
+    free weights of nearly equal vectors may: what that could still gain is lost in rounding.
     """
     grows = np.where(fixed.at_cap, np.inf, slope)
     shrinks = np.where(fixed.at_zero, -np.inf, slope)
     if shrinks.max() - grows.min() <= ROUNDING:
         return False
-    fixed.at_zero[grows.argmin()] = False
-    fixed.at_cap[shrinks.argmax()] = False
-    return True
+    lowest, highest = grows.argmin(), shrinks.argmax()
+    held = fixed.at_zero[lowest] or fixed.at_cap[highest]
+    fixed.at_zero[lowest] = fixed.at_cap[highest] = False
+    return bool(held)

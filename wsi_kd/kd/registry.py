@@ -6,6 +6,7 @@ from wsi_kd.kd.losses.ae_kd import AeKdLoss
 from wsi_kd.kd.losses.attention_transfer import AttentionTransferLoss
 from wsi_kd.kd.losses.contrastive import InBatchContrastiveLoss
 from wsi_kd.kd.losses.correlation import CorrelationCongruenceLoss, NeighborErrorLoss
+from wsi_kd.kd.losses.crd import CrdLoss
 from wsi_kd.kd.losses.dist import DistLoss
 from wsi_kd.kd.losses.dkd import DkdLoss
 from wsi_kd.kd.losses.factor_transfer import CollapsedFactorTransferLoss, FactorTransferLoss
@@ -31,6 +32,7 @@ LOSSES: Final[dict[str, type[DistillationLoss]]] = {
     "ce": CrossEntropyLoss,
     "contrastive_in_batch": InBatchContrastiveLoss,
     "correlation": NeighborErrorLoss,
+    "crd": CrdLoss,
     "dist": DistLoss,
     "dkd": DkdLoss,
     "ft": FactorTransferLoss,

@@ -25,7 +25,7 @@ def prefix_of(value: Any) -> str | None:
 class SourceSettings(Section):
     """Section `data`: what every source has."""
 
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=64, ge=1, le=1_000_000)
     """Samples a batch, of training and of scoring."""
     val: Size = 0.2
     """Samples (60) or share (0.2) that the best epoch is chosen on, where the source has no such part."""

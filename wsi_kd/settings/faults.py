@@ -1,9 +1,10 @@
 """Settings out of files; every fault in one line: the key, what came, what was expected, the nearest name."""
 
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, Tag, ValidationError
 
@@ -12,6 +13,16 @@ from wsi_kd.settings.base import Section
 from wsi_kd.settings.yaml_text import load_yaml
 
 Model = TypeVar("Model", bound=Section)
+EXPECTED: Final = {
+    "union_tag_not_found": "{name: ...}",
+    "model_type": "keys with values below it",
+    "model_attributes_type": "keys with values below it",
+    "dict_type": "keys with values below it",
+    "tuple_type": "a list",
+}
+"""What pydantic's types of errors are in words of a file."""
+OF_A_UNION: Final = re.compile(r"constrained-\w+|bool|int|float|str|(tuple|list)\[.*\]")
+"""How pydantic names a type among several that a value may have, at the end of a location."""
 
 
 def parse(model: type[Model], value: Mapping[str, Any], *, where: str) -> Model:
@@ -54,8 +65,10 @@ def _explain(fault: Any, model: type[BaseModel]) -> str:
     if fault["type"] == "union_tag_invalid":
         known = [tag.strip("'") for tag in fault["ctx"]["expected_tags"].split(", ")]
         return f"unknown {location} '{fault['ctx']['tag']}'{_near(str(fault['ctx']['tag']), known)}"
-    if fault["type"] == "union_tag_not_found":
-        return f"{location}: expected {{name: ...}}, found {fault['input']!r}"
+    if fault["type"] == "value_error":  # a rule between keys: it says itself what it found
+        return f"{location}: {fault['ctx']['error']}".removeprefix(": ")
+    if fault["type"] in EXPECTED:
+        return f"{location}: expected {EXPECTED[fault['type']]}, found {fault['input']!r}"
     if fault["type"] == "missing":
         return f"{location}: it is missing"
     return f"{location}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r}"
@@ -70,7 +83,7 @@ def _keys(location: list[int | str], model: type[BaseModel]) -> Iterator[int | s
     """Yield the parts of a location that stand in the file: without the tags of unions."""
     for depth, part in enumerate(location):
         tags = {tag for tag, _ in _variants_at(location[:depth], model)}
-        if part not in tags:
+        if part not in tags and not (depth == len(location) - 1 and OF_A_UNION.fullmatch(str(part))):
             yield part
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Float32
 
 from wsi_kd.bags.splits import Fold
 from wsi_kd.core.errors import BadInput
-from wsi_kd.core.files import content_hash, publish_table
+from wsi_kd.core.files import content_hash, publish_table, writable_folder
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.shapes import FeatureArray
 from wsi_kd.core.tensors import tensors_hash
@@ -66,6 +66,7 @@ def run_distill_encoder(settings: DistillEncoderSettings, *, out: Path, say: Cal
     check_criteria(criteria, logits=settings.model is not None)
     _check_student(student.encoder)
     parts = draw_slides(data)
+    writable_folder(out)
     large = _large_side(settings, parts)
     train, val = (_read(data, ids, large, input_px=student.input_px) for ids in (parts.train, parts.val))
     form = EncoderForm(

@@ -104,6 +104,12 @@ def options_of(section: Section, *, beside: set[str]) -> dict[str, Any]:
     return section.model_dump(exclude=beside)
 
 
+def names_of(settings: DistillSettings) -> list[str]:
+    """Return all names that may be of the form `python:module.function`."""
+    networks = [settings.student, *(teacher.network for teacher in settings.teachers)]
+    return [settings.data.name, *(network.name for network in networks), *(c.type for c in settings.criteria)]
+
+
 def state_key(settings: DistillSettings, **others: Any) -> dict[str, Any]:
     """Return what tells one distillation from another; `workers` changes nothing but speed."""
     told = settings.model_dump(mode="json")

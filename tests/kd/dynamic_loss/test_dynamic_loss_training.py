@@ -108,6 +108,15 @@ def test_history_and_both_evaluations(tmp_path: Path) -> None:
     assert right / 12 == result.best.accuracy
 
 
+def test_schedules_of_weights_are_followed() -> None:
+    distiller = teach_distiller(plain_student(), weight_schedules={"ce": Linear(1.0, 0.0)})
+    parts = [loader(), loader(12, seed=1), loader(12, seed=2)]
+    rows = LearningToTeach(distiller).fit(*parts, epochs=4).history
+    for row, factor in zip(rows, (1.0, 0.75, 0.5, 0.25), strict=True):
+        assert row["loss"] == pytest.approx(factor * row["ce"] + row["dynamic"], rel=1e-6)
+    assert min(row["ce"] for row in rows) > 0.1
+
+
 class Interrupted(Exception):
     """What kills a training here."""
 

@@ -90,7 +90,7 @@ def test_the_collapsed_loss_sees_neither_signs_nor_order_of_channels():
 
 
 def test_networks_have_the_rate_s_channels():
-    for rate, expected in ((0.5, 3), (0.75, 4), (0.01, 1), (5 / 6, 5)):
+    for rate, expected in ((0.5, 3), (0.6, 3), (0.75, 4), (0.01, 1), (5 / 6, 5)):
         loss = FactorTransferLoss(rate=rate)
         loss.pair = "ft"
         loss.prepare(outputs(draw(0, 2, 5, 4, 4)), outputs(draw(1, 2, 6, 4, 4)))

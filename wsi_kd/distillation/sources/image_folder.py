@@ -14,6 +14,8 @@ from wsi_kd.core.files import content_hash
 from wsi_kd.distillation.samples import MAX_BYTE, PARTS, Indices, Samples
 
 SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+DEEP_MODES: Final = ("I", "F")
+"""Whole and floating numbers, as PIL names them: I, I;16, I;16B, F."""
 MODES: Final = {1: "L", 3: "RGB"}
 
 
@@ -46,6 +48,7 @@ class ImageFiles:
         edge = self.shape[1]
         try:
             with Image.open(path) as image:
+                _check_depth(path, image.mode)
                 pixels = np.array(image.convert(self._mode).resize((edge, edge), Image.Resampling.BILINEAR))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             what = " ".join(str(error).split())
@@ -81,6 +84,15 @@ def read_image_folder(*, path: Path, image_px: int, channels: int) -> Samples:
             own[parts[number]] = np.arange(first, len(files), dtype=np.int64)
     inputs = ImageFiles(files, image_px=image_px, channels=channels)
     return Samples(inputs, np.array(labels, dtype=np.int64), tuple(classes), own or None)
+
+
+def _check_depth(path: Path, mode: str) -> None:
+    """Refuse more than 8 bits a value: PIL would cut them off at 255, most often to plain white."""
+    if mode.startswith(DEEP_MODES):
+        raise BadInput(
+            f"{path}: its values have more than 8 bits (mode {mode}), and how much is white is not known; "
+            "convert it to 8 bits, or take the source npz"
+        )
 
 
 def _folders(root: Path) -> list[Path]:

@@ -27,7 +27,7 @@ def call_python_source(name: str, arguments: Mapping[str, Any]) -> Samples | Dat
         made: Any = function(**arguments)
     except BadInput:
         raise
-    except Exception as error:  # the user's function may raise anything
+    except (Exception, SystemExit) as error:  # the user's function may raise anything
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise BadInput(f"data {name}: it failed with {what}") from None
     if isinstance(made, Data):
@@ -44,8 +44,8 @@ def call_python_source(name: str, arguments: Mapping[str, Any]) -> Samples | Dat
     classes = labels.numpy().astype(np.int64)
     if labels.is_floating_point() or classes.min() < UNKNOWN:
         raise BadInput(f"data {name}: labels are not integers 0, 1, ... (-1 where unknown)")
-    if not bool(inputs.isfinite().all()):
-        raise BadInput(f"data {name}: inputs hold NaN or infinity")
+    if not inputs[0].numel() or not bool(inputs.float().isfinite().all()):
+        raise BadInput(f"data {name}: inputs hold NaN, infinity or, of each sample, nothing")
     return Samples(ArrayInputs(inputs), classes, numbered_classes(classes, where=f"data {name}"))
 
 

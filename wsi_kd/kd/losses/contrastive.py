@@ -4,11 +4,8 @@
     loss = mean over the samples of  - (log softmax_j(l_ij)_i + log softmax_j(l_ji)_i) / 2
 
 This is the InfoNCE form of contrastive representation distillation with the batch's other samples as
-negatives: it needs no memory and no index of the samples, and its strength grows with the batch. It is NOT
-the estimator of the paper and of RepDistiller's code: those draw 16,384 negatives of other classes from a
-memory bank of the whole training set (moved by a momentum of 0.5) and score each by the binary NCE loss, with
-a constant estimated from the first batch. Numbers of one are no numbers of the other. A batch of one sample
-gives 0.
+negatives: it needs no memory and no index of the samples, and its strength grows with the batch. The paper's
+own estimator is `crd`; numbers of one are no numbers of the other. A batch of one sample gives 0.
 
 Sources: Tian, Krishnan, Isola, "Contrastive representation distillation", ICLR 2020 (embeddings of 128
 numbers, tau 0.07); van den Oord, Li, Vinyals, "Representation learning with contrastive predictive
