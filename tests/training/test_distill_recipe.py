@@ -23,6 +23,7 @@ PLAN = Compression(
     attention_weight=0.5,
     instance_weight=1.0,
     hint_weight=0.1,
+    narrow_start=False,
     student_pooling="topk",
     top_k=5,
 )
@@ -276,3 +277,24 @@ def test_a_state_learned_from_another_large_model_is_not_gone_on_with(
         on_epoch=lambda row: seen.append(row["epoch"]),
     )
     assert seen == [0, 1]
+
+
+def test_started_from_the_large_model_it_has_little_to_learn(small_parts, plans, large, tmp_path):
+    """At the large model's own shape there is nothing to lose, so the first epoch finds no difference."""
+    architecture = plans.architecture._replace(dropout=0.0)
+    rows = []
+    for start in (False, True):
+        trained = distill(
+            small_parts,
+            plans,
+            tmp_path / str(start),
+            large=large,
+            architecture=architecture,
+            plan=PLAN._replace(narrow_start=start, hint_weight=0.0),
+            epochs=1,
+            learning_rate=1e-9,
+        )
+        rows.append(trained.history[0])
+    assert rows[0]["train_bag_loss"] > 0.01
+    assert rows[1]["train_bag_loss"] < 1e-6
+    assert rows[1]["train_attention_loss"] < 1e-6 < rows[0]["train_attention_loss"]

@@ -9,6 +9,7 @@ from wsi_kd.training.plan import Compression
 from wsi_kd.training.recipes.distill import train_distill
 
 PLAN = Compression(
+    narrow_start=False,
     temperature=2.0,
     label_weight=0.1,
     bag_weight=0.9,

@@ -205,7 +205,8 @@ def _largest_gradient(student: Neurons, teacher: Neurons) -> float:
 
 def _lowest_curvature(student: Neurons, teacher: Neurons) -> float:
     neurons = len(student.outgoing)
-    hessian = torch.func.hessian(lambda point: _loss(point, teacher, neurons))(_flat(student))
+    function = torch.autograd.functional.hessian
+    hessian = function(lambda point: _loss(point, teacher, neurons), _flat(student))  # type: ignore[no-untyped-call]  # torch's
     return float(torch.linalg.eigvalsh(hessian)[0])
 
 

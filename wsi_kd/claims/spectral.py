@@ -41,7 +41,7 @@ class Student(NamedTuple):
     """Mean squared error with so many of its best neurons left."""
     full: float
     """With all of them."""
-    active: int
+    active: float
     likeness: float
     """Lowest cosine between a teacher's direction and its nearest among the best eight neurons."""
     pruned_apart: float
@@ -187,7 +187,7 @@ def _judge(network: nn.Sequential, inputs: Tensor, targets: Tensor, *, direction
         network,
         errors,
         full,
-        int(active_neurons(layer).sum()),
+        float(active_neurons(layer).sum()),
         likeness,
         _pruned_apart(network, inputs, closed=best[TEACHER:]),
     )

@@ -107,7 +107,7 @@ def narrow_pair(
         columns if second.bias is None else torch.cat([columns, second.bias[:, None]], dim=1),
         bias=second.bias is not None,
     )
-    if fit is not None:
+    if fit is not None and width < first.out_features:  # at full width nothing is lost
         refit(narrow_second, activation(narrow_first(fit.inputs)), fit.targets)
     return narrow_first, narrow_second
 

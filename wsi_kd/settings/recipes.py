@@ -102,6 +102,9 @@ class DistillSettings(Section):
     0: the small model gets no student."""
     hint_weight: float = Field(default=0.0, ge=0)
     """Weight of the squared difference between projected tiles, the small model's after a linear map."""
+    start: Literal["random", "copy_average"] = "random"
+    """Weights before training: random, or the large model's main neurons copied and the rest averaged, for
+    which both must be abmil, or both gated_abmil with the same attention_dim."""
 
     @model_validator(mode="after")
     def _something_teaches(self) -> Self:

@@ -90,6 +90,7 @@ def plan_compression(settings: TrainSettings) -> Compression:
         attention_weight=distill.attention_weight,
         instance_weight=distill.instance_weight,
         hint_weight=distill.hint_weight,
+        narrow_start=distill.start == "copy_average",
         student_pooling=settings.student_pooling,
         top_k=settings.top_k,
     )

@@ -120,6 +120,8 @@ class Compression(NamedTuple):
     attention_weight: float
     instance_weight: float
     hint_weight: float
+    narrow_start: bool
+    """Start from the large model's neurons instead of random ones."""
     student_pooling: StudentPooling
     top_k: int
 

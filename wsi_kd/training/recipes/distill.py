@@ -13,7 +13,7 @@ The losses are those of `wsi_kd.kd`: Hinton, Vinyals, Dean, "Distilling the know
 "Revisit the power of vanilla knowledge distillation", NeurIPS 2023 (the binary form, instances); Romero et
 al., "FitNets", ICLR 2015 (the hint). The small model has a student where the large one has and the
 weight says so. While it learns, dropout, noise and turned tiles are the small model's alone: the large one's
-word on a bag is the same in every epoch.
+word on a bag is the same in every epoch. It may start from the large model's neurons (`narrow_start`).
 """
 
 from pathlib import Path
@@ -45,6 +45,7 @@ from wsi_kd.training.loop import (
     validate,
 )
 from wsi_kd.training.losses import LossLedger, teacher_losses, teacher_objective
+from wsi_kd.training.narrow_start import start_narrow
 from wsi_kd.training.plan import Architecture, Compression, Optimization
 from wsi_kd.training.state import HistoryRow
 from wsi_kd.training.validation import Validation
@@ -106,6 +107,8 @@ def train_distill(
     ) as run:
         large.requires_grad_(requires_grad=False).eval().to(run.device)
         lessons = Lessons(run, large, compression)
+        if compression.narrow_start:
+            start_narrow(run.model, large, run.train)
 
         def train_epoch(epoch: int) -> EpochResult:
             ledger = LossLedger(train.slide_ids)
