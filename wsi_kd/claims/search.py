@@ -198,7 +198,7 @@ def _rejections(drawn: list[Drawn]) -> list[Observed]:
 def _course(found: SearchResult) -> list[Observed]:
     first, last = found.history[0], found.history[-1]
     return [
-        observe(f"evaluations, to {found.best.genome.told}", [last.evaluations]),
+        observe(f"evaluations, to {found.best.genome.told}", [float(last.evaluations)]),
         observe("validation accuracy, best of the first population", [first.best]),
         observe("validation accuracy, best of the last population", [last.best]),
         observe("validation accuracy, mean of the first population", [first.mean]),
