@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,25 +19,17 @@ pytestmark = pytest.mark.workflow
 TARGET = "out/features/chunk-0.csv"
 PUBLISHED = "out/features/[!.]*.h5"
 WAIT_S = 300
-TRIES = 4
+HEARING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""Runs its arguments as a terminal does: what a shell starts in the background is born deaf to Ctrl-C."""
 
 
 def start_and_stop(folder: Path, how: signal.Signals) -> list[Path]:
-    """Run until the first feature file is published, end all its processes; return the files published.
-
-    On a busy machine the job may end before the signal comes: then its features are removed, and it is
-    started again.
-    """
-    for _ in range(TRIES):
-        _start_and_signal(folder, how)
-        if not (folder / TARGET).exists():
-            return sorted(folder.glob(PUBLISHED))
-        shutil.rmtree(folder / "out/features")
-    raise AssertionError(f"the job ended before the signal {TRIES} times")
-
-
-def _start_and_signal(folder: Path, how: signal.Signals) -> None:
-    command = [*arguments(folder, SETTINGS), TARGET]
+    """Run until the first feature file is published, end all its processes; return the files published."""
+    command = [sys.executable, "-c", HEARING, *arguments(folder, SETTINGS), TARGET]
     log = (folder / "snakemake.log").open("w")
     with log, subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True) as job:
         limit = time.monotonic() + WAIT_S
@@ -46,6 +39,8 @@ def _start_and_signal(folder: Path, how: signal.Signals) -> None:
             time.sleep(0.02)
         os.killpg(job.pid, how)
         job.wait(timeout=WAIT_S)
+    assert not (folder / TARGET).exists()
+    return sorted(folder.glob(PUBLISHED))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.distillation.methods.plain import Interleaved
-from wsi_kd.distillation.task import Task
+from wsi_kd.distillation.task import Task, distiller_of
 from wsi_kd.kd.batches import read_batch
 from wsi_kd.kd.distiller import Distiller
 from wsi_kd.kd.evaluation import Evaluation, quiet
@@ -61,18 +61,9 @@ class Proxy:
         return sum(self._train(genome, seed) for seed in self.seeds) / len(self.seeds)
 
     def _train(self, genome: Genome, seed: int) -> float:
-        task, plan = with_genome(self.task, genome, operations=self.operations), self.task.plan
-        distiller = Distiller(
-            copy.deepcopy(task.student),
-            list(task.teachers),
-            criteria=task.criteria,
-            layers=task.layers,
-            weight_schedules=task.weight_schedules,
-            optimizer=plan.optimizer,
-            learning_rate_schedule=plan.learning_rate_schedule,
-            device=plan.device,
-            seed=seed,
-            augment=task.augment,
+        task = with_genome(self.task, genome, operations=self.operations)
+        distiller = distiller_of(
+            task._replace(student=copy.deepcopy(task.student), plan=task.plan._replace(seed=seed))
         )
         train: Iterable[Any] = task.data.train
         if self.unlabeled and task.data.unlabeled is not None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from wsi_kd.kd.augmentation import Augment
+from wsi_kd.kd.distiller import Distiller
 from wsi_kd.kd.evaluation import Evaluation
 from wsi_kd.kd.outputs import DistillationLoss
 from wsi_kd.kd.schedules import Schedule
@@ -84,3 +85,24 @@ class Outcome(NamedTuple):
     """State of the best epoch's student, on the CPU."""
     told: dict[str, Any]
     """What the method found out, as JSON knows it: alphas, the winning genome."""
+
+
+def distiller_of(task: Task) -> Distiller:
+    """Return the `Distiller` of a task, nothing trained yet.
+
+    Raises:
+        BadInput: as `Distiller`.
+    """
+    plan = task.plan
+    return Distiller(
+        task.student,
+        list(task.teachers),
+        criteria=task.criteria,
+        layers=task.layers,
+        weight_schedules=task.weight_schedules,
+        optimizer=plan.optimizer,
+        learning_rate_schedule=plan.learning_rate_schedule,
+        device=plan.device,
+        seed=plan.seed,
+        augment=task.augment,
+    )

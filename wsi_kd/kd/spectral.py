@@ -184,19 +184,28 @@ def spectralize(network: nn.Module, names: Iterable[str]) -> None:
     Raises:
         BadInput: no such layer, or one of another kind.
     """
-    modules = dict(network.named_modules())
     for name in names:
-        if name not in modules:
-            raise unknown_name("layer", name, [known for known in modules if known])
-        layer = modules[name]
+        layer = layer_named(network, name)
         if isinstance(layer, nn.Linear):
-            _put(network, name, SpectralLinear.of(layer))
+            network.set_submodule(name, SpectralLinear.of(layer).train(layer.training))
         elif isinstance(layer, nn.Conv2d):
-            _put(network, name, SpectralConv2d.of(layer))
+            network.set_submodule(name, SpectralConv2d.of(layer).train(layer.training))
         else:
             raise BadInput(
                 f"layer '{name}' is {type(layer).__name__}; expected a Linear or a Conv2d without gates"
             )
+
+
+def layer_named(network: nn.Module, name: str) -> nn.Module:
+    """Return a layer by its name in `named_modules()`.
+
+    Raises:
+        BadInput: there is none, with the nearest name.
+    """
+    modules: dict[str, nn.Module] = dict(network.named_modules())
+    if name not in modules:
+        raise unknown_name("layer", name, [known for known in modules if known])
+    return modules[name]
 
 
 def spectral_layers(network: nn.Module) -> Iterator[tuple[str, SpectralLayer]]:
@@ -276,10 +285,3 @@ def _fill(layer: Plain, gated: "SpectralLinear | SpectralConv2d") -> Plain:
         layer.bias.copy_(gated.bias)
     layer.train(gated.training)
     return layer
-
-
-def _put(network: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    owner = network.get_submodule(parent)
-    layer.train(network.get_submodule(name).training)
-    setattr(owner, child, layer)

@@ -11,8 +11,15 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from wsi_kd.core.errors import BadInput, unknown_name
-from wsi_kd.kd.spectral import ACTIVE, SpectralConv2d, SpectralLinear, active_neurons, neuron_scores
+from wsi_kd.core.errors import BadInput
+from wsi_kd.kd.spectral import (
+    ACTIVE,
+    SpectralConv2d,
+    SpectralLinear,
+    active_neurons,
+    layer_named,
+    neuron_scores,
+)
 
 Layer = nn.Linear | nn.Conv2d
 
@@ -107,14 +114,14 @@ def prune_spectral(
     layer = _named(narrow, name)
     kept = _kept(layer, name, keep=keep, threshold=threshold)
     plain = layer.plain() if isinstance(layer, SpectralLinear | SpectralConv2d) else layer
-    _replace(narrow, name, _with_rows(plain, kept))
+    narrow.set_submodule(name, _with_rows(plain, kept))
     if not consumers:
         raise BadInput(f"consumers of '{name}': none named; name every layer that takes its neurons")
     rest = _resting_value(between)
     for consumer in consumers:
         taker = _named(narrow, consumer)
         taker = taker.plain() if isinstance(taker, SpectralLinear | SpectralConv2d) else taker
-        _replace(narrow, consumer, _with_columns(taker, kept, rest=rest, name=consumer))
+        narrow.set_submodule(consumer, _with_columns(taker, kept, rest=rest, name=consumer))
     return narrow
 
 
@@ -133,10 +140,7 @@ def _kept(layer: nn.Module, name: str, *, keep: int | None, threshold: float) ->
 
 
 def _named(network: nn.Module, name: str) -> SpectralLinear | SpectralConv2d | Layer:
-    modules = dict(network.named_modules())
-    if name not in modules:
-        raise unknown_name("layer", name, [known for known in modules if known])
-    layer = modules[name]
+    layer = layer_named(network, name)
     if not isinstance(layer, SpectralLinear | SpectralConv2d | nn.Linear | nn.Conv2d):
         raise BadInput(f"layer '{name}' is {type(layer).__name__}; expected a linear layer or a convolution")
     if isinstance(layer, nn.Conv2d | SpectralConv2d) and layer.groups != 1:
@@ -201,8 +205,3 @@ def _add_constant(narrow: Layer, lost: Tensor, *, rest: float, name: str) -> Non
 
 def _resting_value(between: nn.Module | None) -> float:
     return 0.0 if between is None else float(copy.deepcopy(between).eval()(torch.zeros(1, 1))[0, 0])
-
-
-def _replace(network: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, layer)

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from wsi_kd.core.errors import BadInput, unknown_name
-from wsi_kd.distillation.task import Outcome, Task
-from wsi_kd.kd.distiller import Distiller
+from wsi_kd.distillation.task import Outcome, Task, distiller_of
 from wsi_kd.kd.dynamic_loss import DynamicLoss
 from wsi_kd.kd.dynamic_loss_teacher import CoordinateLstm, GradientDescent, LossTeacher
 from wsi_kd.kd.dynamic_loss_training import LearningToTeach
@@ -67,7 +66,7 @@ def distill_dynamic_loss(
     plan = task.plan
     halves = split_validation(task.data.val, teaching=teaching, seed=plan.seed)
     loss = DynamicLoss(hidden=hidden, activation=activation, seed=plan.seed)
-    distiller = _distiller(task, loss, weight=weight)
+    distiller = distiller_of(task._replace(criteria={**task.criteria, TERM: (loss, weight)}))
     changer, optimizer = _create_teacher(teacher, seed=plan.seed)
     learning = LearningToTeach(
         distiller, teacher=changer, optimizer=optimizer, inner_steps=inner_steps, window=window
@@ -127,22 +126,6 @@ def tell_loss(loss: DynamicLoss) -> dict[str, list[float]]:
             for name, target in (("of_the_label", 1.0), ("of_another_class", 0.0))
         }
     return {"probability": grid[:, 0].tolist(), **{name: _from_zero(values) for name, values in told.items()}}
-
-
-def _distiller(task: Task, loss: DynamicLoss, *, weight: float) -> Distiller:
-    plan = task.plan
-    return Distiller(
-        task.student,
-        list(task.teachers),
-        criteria={**task.criteria, TERM: (loss, weight)},
-        layers=task.layers,
-        weight_schedules=task.weight_schedules,
-        optimizer=plan.optimizer,
-        learning_rate_schedule=plan.learning_rate_schedule,
-        device=plan.device,
-        seed=plan.seed,
-        augment=task.augment,
-    )
 
 
 def _create_teacher(teacher: Mapping[str, Any], *, seed: int) -> tuple[LossTeacher, OptimizerFactory | None]:

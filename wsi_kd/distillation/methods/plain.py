@@ -7,8 +7,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from wsi_kd.distillation.paraphraser_check import check_paraphrasers
-from wsi_kd.distillation.task import Outcome, Task
-from wsi_kd.kd.distiller import Distiller
+from wsi_kd.distillation.task import Outcome, Task, distiller_of
 from wsi_kd.kd.outputs import LABELS
 
 
@@ -34,18 +33,7 @@ def distill_plain(task: Task, *, unlabeled: bool) -> Outcome:
     """
     data, plan = task.data, task.plan
     check_paraphrasers(task)
-    distiller = Distiller(
-        task.student,
-        list(task.teachers),
-        criteria=task.criteria,
-        layers=task.layers,
-        weight_schedules=task.weight_schedules,
-        optimizer=plan.optimizer,
-        learning_rate_schedule=plan.learning_rate_schedule,
-        device=plan.device,
-        seed=plan.seed,
-        augment=task.augment,
-    )
+    distiller = distiller_of(task)
     useful = any(LABELS not in loss.needs and weight > 0 for loss, weight in task.criteria.values())
     result = distiller.fit(
         Interleaved(data.train, data.unlabeled) if unlabeled and useful and data.unlabeled else data.train,
