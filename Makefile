@@ -13,7 +13,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --constraint
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint claims bench bench-weno clean
+.PHONY: help install demo test lint claims bench bench-read bench-weno clean
 
 help:
 	@echo "make install   .venv with the package, pinned by constraints.txt"
@@ -21,7 +21,8 @@ help:
 	@echo "make test      the whole test suite"
 	@echo "make lint      ruff, mypy, import-linter, codespell, snakefmt, snakemake --lint"
 	@echo "make claims    check what each distillation method's paper claims, at small scale: results/claims/index.html"
-	@echo "make bench     the README's table of real nuclei (DATA=../shared/data)"
+	@echo "make bench     the README's table of real nuclei (DATA=../shared/data), then bench-read"
+	@echo "make bench-read  how fast tiles are read, against OpenSlide, others and the limit of JPEG decoding"
 	@echo "make bench-weno  every table of docs/weno.md: configs/experiments/*.yaml, hours on two cores; goes on where it stopped"
 	@echo "make clean     remove the demo's results and all caches (not .venv, not your own results)"
 
@@ -77,6 +78,10 @@ bench: $(INSTALLED)
 	$(BIN)/snakemake --cores $(CORES) --configfile configs/crc_nuclei.yaml --quiet host reason
 	@$(BIN)/wsi-kd summary --config configs/crc_nuclei.yaml
 	@$(BIN)/python benchmarks/results_table.py results/crc
+	$(MAKE) bench-read
+
+bench-read: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/read_tiles.py --data $(DATA) --json results/read_tiles/read_tiles.json
 
 # Each experiment leaves results/weno/<experiment>/{metrics.json,table.md}; crc reads the features of the run above.
 bench-weno: $(INSTALLED)

@@ -21,10 +21,10 @@ localrules:
 rule all:
     default_target: True
     input:
-        f"{RESULTS}/report/index.html",
+        plan.pages(),
         f"{RESULTS}/checked",
 
 
-include: "workflow/rules/slides.smk"
+include: f"workflow/rules/{plan.slide_rules}.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/results.smk"

@@ -24,6 +24,7 @@ import torch
 
 import small_encoders
 from compression_tables import results
+from crc_models import CLASSES, score, settings_of
 from wsi_kd.bags.datasets import BagSet, load_bags
 from wsi_kd.bags.manifest import SlideRow, read_manifest
 from wsi_kd.core.files import publish_json, publish_text, read_json
@@ -31,14 +32,11 @@ from wsi_kd.features.network import create_architecture
 from wsi_kd.kd.cost import Cost, measure_cost
 from wsi_kd.mil.registry import create_model
 from wsi_kd.mil.weno import TeacherStudent
-from wsi_kd.settings.all import Settings, parse_settings
 from wsi_kd.steps.split import read_splits
 from wsi_kd.steps.train import Job, train_recipe
 from wsi_kd.steps.train_plan import plan_architecture
 from wsi_kd.training.checkpoint import LoadedModel
-from wsi_kd.training.validation import auc
 
-CLASSES: Final = ("benign", "cancer")
 SMALL: Final = {"hidden_dim": 16, "attention_dim": 8}
 LARGE: Final = {"hidden_dim": 256, "attention_dim": 128}
 TAUGHT: Final = {**SMALL, "teacher": "gated_abmil"}
@@ -104,11 +102,6 @@ class Fold(NamedTuple):
     pixels: dict[str, small_encoders.Pixels]
 
 
-def settings_of(**train: Any) -> Settings:
-    value = {"precision": "float32", "device": "cpu", "recipes": ["weno", "distill"], **train}
-    return parse_settings({"train": value}, where="compress_slides")
-
-
 def train_on_labels(
     fold: Fold, bags: dict[str, BagSet], *, seed: int, shape: dict[str, int]
 ) -> TeacherStudent:
@@ -127,21 +120,6 @@ def _train(job: Job, bags: dict[str, BagSet]) -> TeacherStudent:
         work_dir = Path(folder)
         trained = train_recipe(job, bags["train"], bags["val"], work_dir=work_dir, on_epoch=lambda row: None)
         return trained.model
-
-
-def score(model: TeacherStudent, bags: BagSet) -> dict[str, float]:
-    """Return the test part's AUCs: bags by the teacher, tiles (all slides together) by the student."""
-    with torch.no_grad():
-        output = model.eval()(torch.from_numpy(bags.features).float(), torch.from_numpy(bags.offsets))
-    known = torch.from_numpy(bags.tile_labels >= 0)
-    truth = torch.from_numpy(bags.tile_labels == 1)[known]
-    if output.instance_logits is None:
-        raise SystemExit("a model of recipe weno has a student")
-    bag = output.bag_logits[:, 1] - output.bag_logits[:, 0]
-    return {
-        "bag AUC": auc(bag, torch.from_numpy(bags.labels == 1)),
-        "instance AUC": auc(output.instance_logits[known, 0], truth),
-    }
 
 
 def read_folds(place: Place, *, only: list[int] | None) -> Iterator[Fold]:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
-from compress_slides import CLASSES, score, settings_of
+from crc_models import CLASSES, score, settings_of
 from wsi_kd.bags.datasets import BagSet, load_bags
 from wsi_kd.bags.manifest import read_manifest
 from wsi_kd.core.files import publish_json, publish_text

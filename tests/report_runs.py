@@ -159,9 +159,7 @@ class RunMaker:
 
     def statuses(self):
         used = [
-            StatusRow(
-                self.text(f"slide_{slide}"), SlideStatus.OK, "", "embed", 100, 12.5, 0.5, "metadata", 1.0
-            )
+            StatusRow(self.text(f"slide_{slide}"), SlideStatus.OK, "", "embed", 100, 12.5, 0.5, "vendor", 1.0)
             for slide in range(self.slides)
         ]
         reason = self.text("no tissue found")

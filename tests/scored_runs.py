@@ -46,9 +46,9 @@ class Run:
         for index, row in enumerate(self.rows[:-1]):
             write_features(root / "features" / f"{row.slide_id}.h5", features_of(row, index))
         self.write_splits()
-        statuses = [StatusRow(i, SlideStatus.OK, "", "embed", 30, 1.0, 0.5, "metadata", 0.1) for i in ids]
+        statuses = [StatusRow(i, SlideStatus.OK, "", "embed", 30, 1.0, 0.5, "vendor", 0.1) for i in ids]
         failed = StatusRow(
-            self.rows[-1].slide_id, SlideStatus.EMPTY, "no tissue", "mask", 0, 0.0, 0.5, "metadata", 0.1
+            self.rows[-1].slide_id, SlideStatus.EMPTY, "no tissue", "mask", 0, 0.0, 0.5, "vendor", 0.1
         )
         write_status(root / "status.csv", [*statuses, failed], stamp("status", {}))
 

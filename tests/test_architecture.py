@@ -20,7 +20,7 @@ SOURCES = [*PACKAGE, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "b
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 50
 MAX_POSITIONAL = 3
-STEPS = ("mask", "tile", "embed", "split", "train", "predict", "evaluate", "report")
+STEPS = ("mask", "tile", "stain", "embed", "adopt", "qc", "split", "train", "predict", "evaluate", "report")
 HEAVY = (
     "torch",
     "torchvision",

@@ -51,6 +51,21 @@ def test_a_kept_claim_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "0.0 s, kept from an earlier run)" in capsys.readouterr().out
 
 
+def test_charts_are_written_where_asked_and_stay_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "figures"
+    asked = ["reproduce", "good", "undefined", "--out", str(tmp_path), "--plots", str(folder)]
+    assert run(asked) == 1  # one claim is not seen; its neighbor's chart is drawn all the same
+    assert f"chart: {folder / 'good.svg'}" in capsys.readouterr().out
+    first = (folder / "good.svg").read_bytes()
+    assert [path.name for path in folder.iterdir()] == ["good.svg"]
+    assert b">samples<" in first
+    assert b">accuracy<" in first
+    run(asked)
+    assert (folder / "good.svg").read_bytes() == first
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -15,7 +15,10 @@ EDITS = {
     "slides": {"min_mpp": 0.06},
     "mask": {"mask_mpp": 9.0},
     "tile": {"tile_mpp": 1.0},
+    "stain": {"tiles": 8},
     "embed": {"batch_size": 7},
+    "adopt": {"encoder": "uni"},
+    "qc": {"thumbnail_px": 256},
     "split": {"seed": 3},
     "train": {"epochs": 5},
     "predict": {"device": "cpu"},
@@ -72,9 +75,9 @@ def test_an_edit_changes_the_text_of_its_own_step_first(cohort, section):
 @pytest.mark.parametrize(
     ("key", "value", "steps"),
     [
-        ("title", "another", ["report"]),
+        ("title", "another", ["qc", "report"]),
         ("max_failed_slides", 4, ["check_status"]),
-        ("slides_per_job", 3, ["mask", "tile", "embed", "split"]),
+        ("slides_per_job", 3, ["mask", "tile", "embed", "adopt", "qc", "split"]),
     ],
 )
 def test_a_key_of_run_changes_only_what_reads_it(cohort, key, value, steps):

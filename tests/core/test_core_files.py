@@ -55,6 +55,18 @@ def test_every_failing_system_call_keeps_the_former_file(tmp_path, monkeypatch, 
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_a_folder_that_may_not_be_entered_is_one_line(tmp_path, monkeypatch):
+    """Removing the temporary file fails there too, and must not take the place of the reason."""
+
+    def closed(*_arguments, **_keywords):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(files, "_remove_leftovers", closed)
+    monkeypatch.setattr(files.Path, "unlink", closed)
+    with pytest.raises(RunFailed, match="cannot be written"):
+        publish_text(tmp_path / "a.txt", "new")
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     script = (
         "import resource, signal, sys; from pathlib import Path; from wsi_kd.core.files import publish_text;"

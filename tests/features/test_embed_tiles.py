@@ -1,5 +1,4 @@
 import threading
-from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -8,6 +7,8 @@ import pytest
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.features.embed import READ_TILES, UNITS_AHEAD, embed_tiles
+
+EDGE = 8
 
 
 class PositionEncoder:
@@ -34,78 +35,80 @@ class FakeSlide:
 
     def __init__(self, damaged=()):
         self.damaged = set(damaged)
-        self.opened = self.closed = self.read = 0
+        self.places = []
         self.threads = set()
 
-    @contextmanager
-    def open(self):
-        self.opened += 1
-        owner = threading.get_ident()
-
-        def read(x, y):
-            assert threading.get_ident() == owner
-            self.threads.add(owner)
-            self.read += 1
-            if x in self.damaged:
-                raise SlideProblem(SlideStatus.UNREADABLE, f"damaged at {x}")
-            return np.full((8, 8, 3), (x, y, 0), np.uint8)
-
-        try:
-            yield read
-        finally:
-            self.closed += 1
+    def read(self, x, y, out):
+        self.threads.add(threading.get_ident())
+        self.places.append((x, y))
+        if x in self.damaged:
+            raise SlideProblem(SlideStatus.UNREADABLE, f"damaged at {x}")
+        out[...] = (x, y, 0)
 
 
 def positions(tiles):
-    return np.stack([np.arange(tiles), np.arange(tiles) % 7], axis=1)
+    return np.stack([np.arange(tiles), np.zeros(tiles, np.int64)], axis=1)
+
+
+def embed(slide, coords, encoder, *, batch_size, workers, **others):
+    return embed_tiles(
+        slide.read, coords, encoder, tile_px=EDGE, batch_size=batch_size, workers=workers, **others
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("in_threads", [False, True])
 def test_order_is_kept_and_damaged_tiles_are_left_out(workers, in_threads):
-    coords, slide = positions(100), FakeSlide(damaged={0, 41, 99})
-    told = []
-    found = embed_tiles(
-        slide.open,
-        coords,
-        PositionEncoder(encodes_in_threads=in_threads),
-        batch_size=9,
-        workers=workers,
-        on_tiles=told.append,
-    )
+    coords, told = positions(100), []
+    encoder = PositionEncoder(encodes_in_threads=in_threads)
+    slide = FakeSlide({0, 41, 99})
+    found = embed(slide, coords, encoder, batch_size=9, workers=workers, on_tiles=told.append)
     assert np.flatnonzero(~found.kept).tolist() == [0, 41, 99]
     assert np.array_equal(found.features, coords[found.kept].astype(np.float32))
     assert found.damaged == ("damaged at 0", "damaged at 41", "damaged at 99")
     assert sum(told) == 100
-    assert slide.opened == slide.closed <= max(workers, 1)
+    assert sorted(slide.places) == [tuple(place) for place in coords.tolist()]
+    assert (threading.get_ident() in slide.threads) == (workers == 0)
+
+
+@pytest.mark.parametrize("in_threads", [False, True])
+def test_tiles_in_any_order_are_read_row_by_row_and_given_back_in_theirs(in_threads):
+    rows, columns = np.divmod(np.random.default_rng(0).permutation(84), 12)
+    coords, slide = np.stack([columns, rows], axis=1), FakeSlide({5})
+    encoder = PositionEncoder(encodes_in_threads=in_threads)
+    found = embed(slide, coords, encoder, batch_size=10, workers=0)
+    assert slide.places == [(column, row) for row in range(7) for column in range(12)]
+    assert np.array_equal(found.kept, columns != 5)
+    assert np.array_equal(found.features, coords[found.kept].astype(np.float32))
+    assert found.damaged == ("damaged at 5",) * 7
 
 
 def test_batches_do_not_depend_on_the_workers():
     sizes = []
     for workers in (0, 1, 4):
         encoder = PositionEncoder(encodes_in_threads=False)
-        embed_tiles(FakeSlide({5, 50}).open, positions(70), encoder, batch_size=16, workers=workers)
+        embed(FakeSlide({5, 50}), positions(70), encoder, batch_size=16, workers=workers)
         sizes.append(encoder.batches)
-    assert sizes == [[16, 16, 16, 16, 4]] * 3
+    assert sizes == [[15, 16, 16, 15, 6]] * 3
+
+
+def test_a_batch_without_a_readable_tile_is_left_out():
+    encoder = PositionEncoder(encodes_in_threads=False)
+    found = embed(FakeSlide(range(4, 8)), positions(10), encoder, batch_size=4, workers=2)
+    assert encoder.batches == [4, 2]
+    assert found.features[:, 0].tolist() == [0, 1, 2, 3, 8, 9]
 
 
 def test_a_short_slide_uses_all_threads():
     together = threading.Barrier(3, timeout=10)
-    slide = FakeSlide()
 
-    @contextmanager
-    def open_together():
-        with slide.open() as read:
+    class Waiting(FakeSlide):
+        def read(self, x, y, out):
+            together.wait()
+            super().read(x, y, out)
 
-            def wait_and_read(x, y):
-                together.wait()
-                return read(x, y)
-
-            yield wait_and_read
-
-    embed_tiles(
-        open_together, positions(6), PositionEncoder(encodes_in_threads=False), batch_size=64, workers=3
-    )
+    slide = Waiting()
+    embed(slide, positions(6), PositionEncoder(encodes_in_threads=False), batch_size=64, workers=3)
     assert len(slide.threads) == 3
 
 
@@ -117,51 +120,62 @@ def test_reading_ahead_is_bounded():
             nonlocal most_ahead
             self.done = getattr(self, "done", 0) + len(tiles)
             threading.Event().wait(0.01)
-            most_ahead = max(most_ahead, slide.read - self.done)
+            most_ahead = max(most_ahead, len(slide.places) - self.done)
             return super().__call__(tiles)
 
-    embed_tiles(
-        slide.open, positions(250), Slow(encodes_in_threads=False), batch_size=READ_TILES, workers=workers
-    )
+    embed(slide, positions(250), Slow(encodes_in_threads=False), batch_size=READ_TILES, workers=workers)
     assert 0 < most_ahead <= (workers * UNITS_AHEAD + 1) * READ_TILES
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_no_tiles_at_all(workers):
-    found = embed_tiles(
-        FakeSlide().open,
-        positions(0),
-        PositionEncoder(encodes_in_threads=False),
-        batch_size=4,
-        workers=workers,
-    )
+    encoder = PositionEncoder(encodes_in_threads=False)
+    found = embed(FakeSlide(), positions(0), encoder, batch_size=4, workers=workers)
     assert found.features.shape == (0, 2)
     assert found.kept.shape == (0,)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_slide_that_does_not_open_is_told_and_no_thread_stays(workers):
-    @contextmanager
-    def broken():
-        raise SlideProblem(SlideStatus.UNREADABLE, "no such file")
-        yield
+def test_an_unexpected_failure_of_reading_is_told_and_no_thread_stays(workers):
+    class Broken(FakeSlide):
+        def read(self, x, y, out):
+            raise MemoryError
 
-    before = threading.active_count()
-    with pytest.raises(SlideProblem, match="no such file"):
-        embed_tiles(
-            broken, positions(40), PositionEncoder(encodes_in_threads=False), batch_size=4, workers=workers
-        )
+    before, encoder = threading.active_count(), PositionEncoder(encodes_in_threads=False)
+    with pytest.raises(MemoryError):
+        embed(Broken(), positions(40), encoder, batch_size=4, workers=workers)
     assert threading.active_count() == before
 
 
-def test_an_encoder_that_fails_closes_the_slide_and_restores_opencv():
-    slide, threads = FakeSlide(), cv2.getNumThreads()
+def test_an_encoder_that_fails_ends_the_threads_and_restores_opencv():
+    threads, before = cv2.getNumThreads(), threading.active_count()
 
     class Failing(PositionEncoder):
         def __call__(self, tiles):
             raise MemoryError
 
     with pytest.raises(MemoryError):
-        embed_tiles(slide.open, positions(200), Failing(encodes_in_threads=False), batch_size=4, workers=2)
-    assert slide.opened == slide.closed > 0
+        embed(FakeSlide(), positions(200), Failing(encodes_in_threads=False), batch_size=4, workers=2)
     assert cv2.getNumThreads() == threads
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("in_threads", [False, True])
+def test_arrays_are_used_again_but_never_while_features_lie_in_them(workers, in_threads):
+    class Same(PositionEncoder):
+        def __call__(self, tiles):
+            self.batches.append(tiles.ctypes.data)
+            return super().__call__(tiles)
+
+    class View(Same):
+        def __call__(self, tiles):
+            super().__call__(tiles)
+            return tiles[:, 0, 0, :2]
+
+    coords = positions(200)
+    for kind, few in ((Same, True), (View, False)):
+        encoder = kind(encodes_in_threads=in_threads)
+        found = embed(FakeSlide({7}), coords, encoder, batch_size=8, workers=workers)
+        assert np.array_equal(found.features, coords[found.kept].astype(found.features.dtype))
+        assert (len(set(encoder.batches)) < len(encoder.batches) / 2) == few

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from wsi_kd.core.errors import BadInput
+from wsi_kd.core.provenance import KIND_VERSIONS
 from wsi_kd.features.store import (
     FeatureFile,
     TileFile,
@@ -23,7 +24,7 @@ HEADER = {
     "status": "ok",
     "reason": "",
     "slide_mpp": 0.25,
-    "mpp_source": "metadata",
+    "mpp_source": "vendor",
     "tile_px": 224,
     "tile_mpp": 0.5,
     "tile_level0_px": 448.4,
@@ -110,7 +111,7 @@ def test_trident_and_clam_readers_read_our_files(tmp_path):
             "savetodir": ".",
         }
         assert isinstance(attributes["patch_size_level0"], np.integer)
-        assert file.attrs["mpp_source"] == "metadata"
+        assert file.attrs["mpp_source"] == "vendor"
         assert json.loads(file["header"][()])["bounds"] == [0, 0, 9000, 7000]
 
 
@@ -177,8 +178,9 @@ def test_absent_foreign_and_wrong_kind_files_name_the_command(tmp_path):
 
 
 def test_another_schema_version_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("wsi_kd.features.store.SCHEMA_VERSION", 99)
-    write_features(tmp_path / "a.h5", feature_file())
+    with monkeypatch.context() as patch:
+        patch.setitem(KIND_VERSIONS, "features", 99)
+        write_features(tmp_path / "a.h5", feature_file())
     with pytest.raises(BadInput, match="schema version 99"):
         read_features(tmp_path / "a.h5")
 

@@ -55,8 +55,9 @@ def test_pixels_are_stored_as_bytes_and_come_back(tmp_path):
     assert np.array_equal(found.features, features)
     with h5py.File(path) as file:
         assert file["features"].chunks is None
+    assert np.array_equal(read_foreign_features(path).features, features)  # our own files are known as such
     with pytest.raises(BadInput, match="uint8"):
-        read_foreign_features(path)
+        read_foreign_features(path, layout="hdf5")
 
 
 @pytest.mark.parametrize(

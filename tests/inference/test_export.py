@@ -39,7 +39,7 @@ MODEL_HEADER = {
 SLIDE_HEADER = {
     "slide_file": "s1.svs",
     "slide_mpp": 0.499,
-    "mpp_source": "metadata",
+    "mpp_source": "vendor",
     "fingerprint": "cd" * 32,
     "bounds": [1000, 2000, 9000, 9000],
     "openslide.barcode": "PATIENT-0815",

@@ -19,6 +19,7 @@ class ArraySlide:
         self.bounds = bounds or Box(0, 0, pixels.shape[1], pixels.shape[0])
         self.level_dimensions = tuple((level.shape[1], level.shape[0]) for level in self.levels)
         self.path, self.properties, self.background = Path("array"), {}, (255, 255, 255)
+        self.format, self.associated, self.icc_profile = "array", {}, None
         self.requests = []
 
     def close(self):

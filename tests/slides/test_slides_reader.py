@@ -8,8 +8,10 @@ import pytest
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.core.units import Box
+from wsi_kd.slides.composite import background_color, composite
 from wsi_kd.slides.fingerprint import slide_fingerprint
-from wsi_kd.slides.reader import _background_color, _bounds, _composite, open_slide
+from wsi_kd.slides.openslide_reader import bounds_of
+from wsi_kd.slides.reader import open_slide
 
 
 def read(reader, x=0, y=0, size=32, level=0):
@@ -18,7 +20,7 @@ def read(reader, x=0, y=0, size=32, level=0):
 
 def test_alpha_is_blended_on_the_background():
     rgba = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [100, 100, 100, 128]]], np.uint8)
-    found = _composite(rgba, (200, 210, 220))
+    found = composite(rgba, (200, 210, 220))
     assert found[0, 0].tolist() == [10, 20, 30]
     assert found[0, 1].tolist() == [200, 210, 220]
     assert found[0, 2].tolist() == [150, 155, 160]  # (128 c + 127 b) / 255
@@ -35,7 +37,7 @@ def test_alpha_is_blended_on_the_background():
     ],
 )
 def test_background_color_from_metadata(raw, expected):
-    assert _background_color({"openslide.background-color": raw}) == expected
+    assert background_color({"openslide.background-color": raw}) == expected
 
 
 @pytest.mark.parametrize(
@@ -50,9 +52,9 @@ def test_background_color_from_metadata(raw, expected):
 def test_bounds_are_cut_to_the_slide(named, expected):
     keys = ("x", "y", "width", "height")
     properties = {f"openslide.bounds-{key}": str(value) for key, value in zip(keys, named, strict=True)}
-    assert _bounds(properties, (100, 80)) == expected
+    assert bounds_of(properties, (100, 80)) == expected
     properties.pop("openslide.bounds-x")
-    assert _bounds(properties, (100, 80)) == Box(0, 0, 100, 80)
+    assert bounds_of(properties, (100, 80)) == Box(0, 0, 100, 80)
 
 
 def test_what_lies_outside_the_slide_is_background(synthetic_slide):
@@ -117,7 +119,7 @@ def test_a_forked_child_opens_its_own_handle(synthetic_slide):
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(None, "no such file"), (b"", "0 bytes"), (b"not an image at all", "no format that OpenSlide reads")],
+    [(None, "no such file"), (b"", "0 bytes"), (b"not an image at all", "no format that is read here")],
 )
 def test_files_that_are_no_slides_say_so(tmp_path, content, told):
     path = tmp_path / "slide.svs"

@@ -37,7 +37,8 @@ def test_features_are_those_of_the_tiles_at_the_coords(synthetic_slide):
     assert found.header["tile_level0_px"] == tiles.header["tile_level0_px"]
     assert found.header["encoder"] == "stain_texture"
     assert (found.header["feature_dim"], found.header["damaged_tiles"]) == (100, 0)
-    assert set(found.header["settings"]) == {"slides", "mask", "tile", "embed"}
+    assert set(found.header["settings"]) == {"slides", "mask", "tile", "stain", "embed"}
+    assert found.header["read_by"] == "stored JPEG tiles by offset"
     in_process = embed_slide(tiles, row, encoder, settings=settings, workers=0)
     assert np.array_equal(found.features, in_process.features)
 

@@ -32,6 +32,7 @@ SETTINGS = parse_settings(
     {
         "mask": {"mask_mpp": 2.0},
         "tile": {"tile_px": 64},
+        "embed": {"max_background_fraction": 0.3},
         "split": {"folds": 3},
         "train": {"epochs": 3, "hidden_dim": 16, "attention_dim": 8, "device": "cpu"},
     },
@@ -132,6 +133,7 @@ def test_infer_gives_the_workflows_numbers(workflow, tmp_path):
     for name in ("attention", "evidence", "student_probability"):
         assert np.abs(getattr(found, name) - getattr(tiles, name)).max() < TOLERANCE, name
     assert status.tiles == answer["tiles"] == len(tiles.coords) > 10
+    assert status.dropped_background == status.tiles_laid - status.tiles > 0  # the checkpoint's limit holds
 
 
 def test_slide_score_follows_from_the_tiles_csv(workflow, tmp_path):
@@ -156,7 +158,7 @@ def test_outputs_carry_provenance_and_no_path(workflow, tmp_path):
     assert answer["model"]["weights_sha256"] == header["weights_sha256"]
     assert answer["slide"]["fingerprint"] == stored["fingerprint"]
     assert answer["slide"]["slide_mpp"] == 0.5
-    assert answer["slide"]["mpp_source"] == "metadata"
+    assert answer["slide"]["mpp_source"] == "tiff"
     assert answer["settings"]["tile"]["tile_px"] == 64
     assert answer["files"] == {
         name: file_hash(tmp_path / name) for name in ("tiles.csv", "tiles.geojson", "heatmap.png")

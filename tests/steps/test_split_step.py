@@ -27,7 +27,7 @@ MANIFEST = Manifest(tuple(slide(slide_id) for slide_id in IDS), ("normal", "tumo
 
 def status(slide_id: str) -> StatusRow:
     kind = FAILED.get(slide_id, SlideStatus.OK)
-    return StatusRow(slide_id, kind, "" if kind == "ok" else "why, so", "embed", 7, 1.5, 0.5, "metadata", 2.0)
+    return StatusRow(slide_id, kind, "" if kind == "ok" else "why, so", "embed", 7, 1.5, 0.5, "vendor", 2.0)
 
 
 def write_statuses(folder: Path, *chunks: list[str]) -> list[Path]:

@@ -6,7 +6,7 @@ from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.steps.status import failure, inputs_hash, read_status, status_row, write_status
 
-ROW = StatusRow("a", SlideStatus.OK, 'quote " and, comma', "mask", 12, 3.25, 0.4990123, "metadata", 1.5)
+ROW = StatusRow("a", SlideStatus.OK, 'quote " and, comma', "mask", 12, 3.25, 0.4990123, "vendor", 1.5)
 
 
 def test_round_trip_is_exact(tmp_path):
@@ -30,7 +30,7 @@ def test_changed_tables_and_other_tables_are_refused(tmp_path):
 
 
 def test_a_failed_slide_names_the_step_that_failed():
-    header = {"slide_id": "a", "tissue_mm2": 0.0, "slide_mpp": 0.5, "mpp_source": "metadata"}
+    header = {"slide_id": "a", "tissue_mm2": 0.0, "slide_mpp": 0.5, "mpp_source": "vendor"}
     ok = {**header, "status": "ok", "reason": "", "failed_in": ""}
     assert status_row(ok, step="embed", tiles=3, seconds=0.12345).step == "embed"
     failed = {**header, **failure(SlideStatus.EMPTY, "no\n tissue", step="mask")}

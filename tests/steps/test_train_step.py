@@ -114,7 +114,7 @@ def test_checkpoints_carry_what_rebuilds_them(cohort, recipe):
     assert {key: header[key] for key in ("encoder", "encoder_settings", "weights_hash", "feature_dim")} == {
         key: HEADER[key] for key in ("encoder", "encoder_settings", "weights_hash", "feature_dim")
     }
-    assert set(header["sections"]) == {"slides", "mask", "tile", "embed"}
+    assert set(header["sections"]) == {"slides", "mask", "tile", "stain", "embed"}
     assert parse_settings(header["sections"], where="header").tile.tile_px == 256
     assert (loaded.model.student is None) == (recipe == "abmil")
     assert (header["thresholds"]["student"] is None) == (recipe == "abmil")

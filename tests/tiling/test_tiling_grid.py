@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from wsi_kd.core.errors import BadInput
 from wsi_kd.tiling.coverage import covered_fraction
 from wsi_kd.tiling.grid import tile_grid
-from wsi_kd.tiling.labels import label_tiles
+from wsi_kd.tiling.labels import is_named, label_tiles
 from wsi_kd.tiling.spec import TileSpec
-from wsi_kd.tissue.annotations import Annotation
+from wsi_kd.tissue.drawing import Annotation
 
 
 def multi(*polygons):
@@ -108,7 +108,8 @@ def test_sum_of_tile_areas_is_the_tissue_area():
 
 
 def label(coords, annotations, **changed):
-    names = {"positive_names": ("tumor", "_0"), "exclude_names": ("ignore",), "min_positive_fraction": 0.25}
+    names = {"positive_names": ("tumor", "_0"), "exclude_names": ("ignore",), "label_rule": "area"}
+    names["min_positive_fraction"] = 0.25
     return label_tiles(
         np.array(coords), tile_level0_px=10.0, annotations=annotations, **{**names, **changed}
     ).tolist()
@@ -138,6 +139,62 @@ def test_labels_of_no_tiles_and_of_no_annotations():
         annotations=[],
         positive_names=("tumor",),
         exclude_names=(),
+        label_rule="area",
         min_positive_fraction=0.5,
     ).shape == (0,)
     assert label([[0, 0]], []) == [0]
+
+
+def test_the_center_rule_asks_for_the_tiles_middle_alone():
+    tumor = Annotation("Tumor", shapely.box(0, 0, 15, 10) - shapely.box(4, 4, 6, 6))
+    coords = [[0, 0], [10, 0], [11, 0], [9, 0], [20, 0]]
+    # centers at x 5 (in the hole), 15 (on the outline), 16, 14, 25; all at y 5
+    assert label(coords, [tumor], label_rule="center") == [0, 1, 0, 1, 0]
+    assert label(coords, [tumor], label_rule="area", min_positive_fraction=0.95) == [1, 0, 0, 0, 0]
+    assert label([[0, 0]], [tumor], label_rule="center", min_positive_fraction=1.0) == [0]
+    assert label([[0, 0]], [], label_rule="center") == [0]
+
+
+def test_center_labels_of_no_tiles():
+    assert label_tiles(
+        np.empty((0, 2), np.int64),
+        tile_level0_px=10.0,
+        annotations=[Annotation("tumor", shapely.box(0, 0, 9, 9))],
+        positive_names=("tumor",),
+        exclude_names=(),
+        label_rule="center",
+        min_positive_fraction=0.5,
+    ).shape == (0,)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6))
+def test_both_rules_agree_where_tiles_are_points(seed):
+    rng = np.random.default_rng(seed)
+    blobs = shapely.buffer(shapely.points(rng.uniform(0, 400, (9, 2))), rng.uniform(5, 60, 9))
+    drawn = [Annotation("tumor", blob) for blob in blobs]
+    coords = rng.integers(0, 400, (200, 2))
+    names = {"positive_names": ("tumor",), "exclude_names": (), "min_positive_fraction": 0.5}
+    by_area, by_center = (
+        label_tiles(coords, tile_level0_px=1e-6, annotations=drawn, label_rule=rule, **names)
+        for rule in ("area", "center")
+    )
+    assert by_area.tolist() == by_center.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "expected"),
+    [
+        ("Tumor", ["tumor"], True),
+        ("Tumor: Positive", ["tumor"], True),
+        ("Tumor: Positive", ["tumor: positive"], True),
+        ("Tumor", ["tumor: positive"], False),
+        ("Stroma: Positive", ["positive", "tumor"], False),
+        ("Tumorous", ["tumor"], False),
+        ("", ["none"], True),
+        ("None", [""], True),
+        ("", ["tumor"], False),
+    ],
+)
+def test_subclasses_belong_to_their_class(name, names, expected):
+    assert is_named(name, names) is expected

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.units import Box
+from wsi_kd.tissue.edited import read_edited_tissue
 from wsi_kd.tissue.polygons import (
     SIMPLIFY_PX,
     ChangedTissue,
+    Mark,
     TissueFile,
     mask_to_polygons,
     read_tissue,
@@ -137,3 +139,19 @@ def test_damaged_files_are_refused(tmp_path, content):
         read_tissue(tmp_path / "a.geojson")
     with pytest.raises(BadInput, match="no such file"):
         read_tissue(tmp_path / "b.geojson")
+
+
+def test_marks_lie_beside_the_tissue_and_come_back_bit_for_bit(tmp_path):
+    file = tissue_file(shapely.MultiPolygon([shapely.box(10, 10, 50, 50)]), bounds=(5, 7, 900, 700))
+    pen = shapely.MultiPolygon([shapely.box(60, 60, 90.125, 70), shapely.box(100, 0, 110, 9)])
+    marked = file._replace(
+        marks=(Mark("Pen", pen), Mark("Fold", shapely.MultiPolygon([shapely.box(20, 20, 30, 30)])))
+    )
+    write_tissue(tmp_path / "a.geojson", marked)
+    again = read_tissue(tmp_path / "a.geojson")
+    assert again.tissue.area == 1600.0
+    assert [mark.name for mark in again.marks] == ["Pen", "Fold"]
+    assert shapely.get_coordinates(again.marks[0].area).tolist() == shapely.get_coordinates(pen).tolist()
+    assert tissue_hash(again) == tissue_hash(marked) != tissue_hash(file)
+    outline = read_edited_tissue(tmp_path / "a.geojson", origin=(5, 7))
+    assert outline.area == 1600.0  # a mask put into mask.edited_dir: pen is no tissue

@@ -9,6 +9,9 @@ import torch
 from wsi_kd.bags.images import image_bags
 from wsi_kd.core.errors import BadInput
 from wsi_kd.mil.projectors import ImageProjector
+from wsi_kd.mil.stain_jitter import StainJitter
+from wsi_kd.settings.models import TrainSettings
+from wsi_kd.steps.train_plan import plan_optimization
 from wsi_kd.training.bag_checks import bags_hash, check_bags, feature_moments
 from wsi_kd.training.image_input import check_projector
 from wsi_kd.training.loop import start_run
@@ -174,18 +177,28 @@ def test_resumed_equals_unkilled_bit_for_bit_with_augmentation(parts, image_plan
 
 def test_augmentation_changes_what_is_learned(parts, image_plans, tmp_path):
     losses = []
-    for augmentation in ("none", "dihedral"):
-        optimization = image_plans.optimization._replace(epochs=1, image_augmentation=augmentation)
+    for augmentation, kind in (("none", "none"), ("dihedral", "none"), ("none", "hed"), ("none", "hed")):
+        optimization = image_plans.optimization._replace(
+            epochs=1, image_augmentation=augmentation, image_stains=StainJitter(kind, 0.2)
+        )
         trained = train_abmil(
             *parts,
             classes=2,
             architecture=image_plans.architecture,
             optimization=optimization,
-            work_dir=tmp_path / augmentation,
+            work_dir=tmp_path / str(len(losses)),
             on_epoch=lambda row: None,
         )
         losses.append(trained.history[0]["train_teacher_loss"])
-    assert losses[0] != losses[1]
+    assert len(set(losses)) == 3
+    assert losses[2] == losses[3]
+
+
+def test_stain_settings_reach_the_projector():
+    settings = TrainSettings(stain_augmentation="stain_matrix", stain_strength=0.1, stain_bias=0.2)
+    optimization = plan_optimization(settings, seed=0)
+    assert optimization.image_stains == StainJitter("stain_matrix", 0.1, 0.2)
+    assert plan_optimization(TrainSettings(), seed=0).image_stains.kind == "none"
 
 
 @pytest.mark.slow

@@ -17,8 +17,9 @@ COUNTS = {"mask": CHUNKS, "tile": CHUNKS, "embed": CHUNKS, "train": MODELS, "pre
 
 
 def jobs_from(step: str) -> dict[str, int]:
-    """The jobs of a step and of all after it."""
-    return {name: COUNTS.get(name, 1) for name in LINE[LINE.index(step) :]}
+    """The jobs of a step and of all after it; the page of slides is drawn beside the line, after embed."""
+    line = LINE[LINE.index(step) :]
+    return {name: COUNTS.get(name, 1) for name in (*line, *(("qc",) if "embed" in line else ()))}
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -58,6 +59,9 @@ def test_metrics_and_page_are_there(finished):
     for kind in ODD:
         assert f"odd_{kind}" in page
     assert 'src="http' not in page
+    slides = (out / "qc/index.html").read_text()
+    assert slides.count("<article") == 12 + len(ODD)
+    assert len(list((out / "qc/thumbnails").glob("*.jpg"))) >= 12
 
 
 def test_every_job_leaves_its_log_and_its_benchmark(finished):
@@ -94,7 +98,6 @@ def test_a_second_run_has_nothing_to_do(finished, copy_of):
         ("predict", {"device": "cpu"}, "predict"),
         ("evaluate", {"seed": 5}, "evaluate"),
         ("report", {"gallery_slides": 3}, "report"),
-        ("run", {"title": "another"}, "report"),
         ("run", {"max_failed_slides": 5}, "check_status"),
     ],
 )
@@ -104,6 +107,18 @@ def test_an_edit_of_one_section_reruns_that_step_and_those_after_it(
     done = run_snakemake(copy_of(finished[0]), "--dry-run", settings=edited(section, **values))
     assert done.code == 0, done.err
     assert done.jobs() == jobs_from(first)
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "steps"),
+    [
+        ("qc", {"thumbnail_px": 256}, ["qc"]),
+        ("run", {"title": "another"}, ["qc", "report", "check_status"]),
+    ],
+)
+def test_the_page_of_slides_is_drawn_beside_the_line(section, values, steps, finished, copy_of):
+    done = run_snakemake(copy_of(finished[0]), "--dry-run", settings=edited(section, **values))
+    assert done.jobs() == dict.fromkeys(steps, 1)
 
 
 def test_another_seed_trains_only_what_is_new(finished, copy_of):

@@ -41,6 +41,12 @@ def cards_of(step):
     return gpus_for(getattr(plan.settings, step).device)
 
 
+def cards_of_mask():
+    """The same of rule mask, whose thumbnails need no card; a segmentation network may."""
+    mask = plan.settings.mask
+    return gpus_for(mask.network_device) if mask.source == "network" else 0
+
+
 def train_settings(wildcards):
     """Parameter `settings` of one training."""
     return plan.train_settings(wildcards.recipe, int(wildcards.seed))
@@ -71,14 +77,34 @@ def edited_masks(wildcards):
     return plan.edited_masks(int(wildcards.chunk))
 
 
+def mask_network(wildcards):
+    """Segmentation network that finds the tissue, if one does."""
+    return plan.mask_network()
+
+
 def annotation_files(wildcards):
     """Annotations of a chunk."""
     return plan.annotation_files(int(wildcards.chunk))
 
 
+def stain_target(wildcards):
+    """Slide or image whose staining is the target, if the settings name one."""
+    return plan.stain_target()
+
+
+def stain_fit(wildcards):
+    """Stains of the whole cohort, if tiles are normalized by them."""
+    return plan.stain_fit()
+
+
 def encoder_weights(wildcards):
     """Local weight files of the encoder, if it has any."""
     return plan.encoder_files()
+
+
+def given_features(wildcards):
+    """Another program's features of a chunk."""
+    return plan.given_features(int(wildcards.chunk))
 
 
 def given_splits(wildcards):

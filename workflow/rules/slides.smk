@@ -6,6 +6,7 @@ rule mask:
     input:
         slides=slide_files,
         edited=edited_masks,
+        network=mask_network,
     output:
         status=f"{RESULTS}/masks/chunk-{{chunk}}.csv",
     log:
@@ -18,6 +19,7 @@ rule mask:
     resources:
         mem_mb=4000,
         runtime=120,
+        gpu=cards_of_mask(),
     params:
         settings=settings_of("mask"),
         rows=chunk_rows_of("mask"),
@@ -52,9 +54,36 @@ rule tile:
         "wsi-kd tile --settings {params.settings:q} --chunk {wildcards.chunk} --rows-hash {params.rows} &> {log:q}"
 
 
+rule stain:
+    input:
+        status=every_chunk("tiles"),
+        target=stain_target,
+    output:
+        stain=f"{RESULTS}/stain/stain.json",
+    log:
+        f"{RESULTS}/logs/stain.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/stain.tsv"
+    conda:
+        "../envs/wsi_kd.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        settings=settings_of("stain"),
+        rows=all_rows_of("stain"),
+    message:
+        "stain: fitting the stains of the cohort"
+    shell:
+        "wsi-kd stain --settings {params.settings:q} --rows-hash {params.rows} &> {log:q}"
+
+
 rule embed:
     input:
         status=rules.tile.output.status,
+        stain=stain_fit,
+        target=stain_target,
         weights=encoder_weights,
     output:
         status=f"{RESULTS}/features/chunk-{{chunk}}.csv",
@@ -76,3 +105,33 @@ rule embed:
         "embed: describing the tiles of chunk {wildcards.chunk}"
     shell:
         "wsi-kd embed --settings {params.settings:q} --chunk {wildcards.chunk} --rows-hash {params.rows} &> {log:q}"
+
+
+rule qc:
+    input:
+        status=every_chunk("features"),
+    output:
+        page=report(
+            f"{RESULTS}/qc/index.html",
+            caption="../report/qc.rst",
+            category="Slides",
+            labels={"what": "thumbnails, status, quality", "format": "HTML"},
+        ),
+        table=f"{RESULTS}/qc/qc.csv",
+    log:
+        f"{RESULTS}/logs/qc.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/qc.tsv"
+    conda:
+        "../envs/wsi_kd.yaml"
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        settings=settings_of("qc"),
+        rows=all_rows_of("qc"),
+    message:
+        "qc: drawing the slides"
+    shell:
+        "wsi-kd qc --settings {params.settings:q} --rows-hash {params.rows} &> {log:q}"

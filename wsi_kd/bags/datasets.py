@@ -22,6 +22,7 @@ MUST_AGREE = (
     "tile_px",
     "tile_mpp",
     "overlap_px",
+    "stain",
 )
 """What makes features comparable: keys of the feature files' headers."""
 

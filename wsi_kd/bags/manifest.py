@@ -9,8 +9,11 @@ from typing import NamedTuple
 
 from wsi_kd.bags.manifest_checks import check_case_ids, check_columns, check_labels, check_slide_ids, clashes
 from wsi_kd.bags.slide_files import (
+    is_folder,
     is_regular_file,
+    is_slide_folder,
     is_slide_name,
+    is_slide_path,
     same_name_key,
     slide_id_fault,
     slide_id_of,
@@ -47,7 +50,9 @@ class Manifest(NamedTuple):
     classes: tuple[str, ...]
 
 
-def read_manifest(path: Path, *, slides_dir: Path | None, classes: Sequence[str]) -> Manifest:
+def read_manifest(
+    path: Path, *, slides_dir: Path | None, classes: Sequence[str], with_slides: bool = True
+) -> Manifest:
     """Read a manifest and check all of it, so that no fault shows up hours later.
 
     Columns: `slide_id,path,label` or, as in CLAM, `slide_id,label` with `slides_dir`, where a slide's file is
@@ -58,18 +63,21 @@ def read_manifest(path: Path, *, slides_dir: Path | None, classes: Sequence[str]
         path: the CSV (or .tsv) file.
         slides_dir: folder of the slides.
         classes: labels in order; empty: the labels found, sorted.
+        with_slides: False where features are given: the column path is optional and its files need not be
+            there; slide ids may carry a slide's ending.
 
     Raises:
         BadInput: with file, line and column; faults of one kind are listed together.
     """
     table = read_text_table(path)
-    check_columns(table, ("slide_id", "label") if slides_dir else ("slide_id", "path", "label"))
+    by_id = slides_dir is not None or not with_slides
+    check_columns(table, ("slide_id", "label") if by_id else ("slide_id", "path", "label"))
     if "path" not in table.columns:
-        table = _with_paths(table, slides_dir or path.parent)
+        table = _with_paths(table, slides_dir or path.parent) if with_slides else _with_ids_as_paths(table)
     rows = tuple(_row(table, record, slides_dir or path.parent) for record in table.rows)
     check_slide_ids(table, [row.slide_id for row in rows])
     check_case_ids(table, [row.case_id for row in rows])
-    _check_files(table, rows)
+    _check_files(table, rows, ("path", "annotation") if with_slides else ("annotation",))
     return Manifest(rows, check_labels(table, [row.label for row in rows], classes))
 
 
@@ -108,13 +116,14 @@ def rows_of_slides(paths: Sequence[Path], slide_mpp: float | None) -> tuple[Slid
 
 
 def _refuse_missing(kind: str, files: Iterable[Path]) -> None:
-    missing = [str(file) for file in files if not is_regular_file(file)]
+    present = is_slide_path if kind == "slide" else is_regular_file
+    missing = [str(file) for file in files if not present(file)]
     if missing:
         raise BadInput(f"no such {kind} file (absent, or no regular file): {listed(missing)}")
 
 
 def _rows_of(path: Path, slide_mpp: float | None) -> list[SlideRow]:
-    if path.is_dir():
+    if is_folder(path) and not is_slide_folder(path):
         files = slides_in(path)
         if not files:
             raise BadInput(f"{path}: no slide in this folder (subfolders are not searched)")
@@ -162,6 +171,24 @@ def _with_paths(table: Table, slides_dir: Path) -> Table:
             f"{where}: several files fit: {listed(ambiguous)}; write the ending or add the column path"
         )
     return table._replace(columns=(*table.columns, "path"), rows=tuple(rows))
+
+
+def _with_ids_as_paths(table: Table) -> Table:
+    """Fill the column path of a table of labels with the ids as written: no file need have that name."""
+    rows = []
+    for record in table.rows:
+        name = record.cells["slide_id"]
+        if not name:
+            raise BadInput(
+                f"{table.path}: line {record.line}, column slide_id: empty; expected the slide's id"
+            )
+        rows.append(TableRow(record.line, {**record.cells, "slide_id": _plain_id(name), "path": name}))
+    return table._replace(columns=(*table.columns, "path"), rows=tuple(rows))
+
+
+def _plain_id(name: str) -> str:
+    """Cut a slide's ending off an id; a name with a folder in it is left for the check of ids to refuse."""
+    return slide_id_of(Path(name)) if Path(name).name == name else name
 
 
 def _row(table: Table, record: TableRow, base: Path) -> SlideRow:
@@ -213,19 +240,19 @@ def _slide_mpp(table: Table, record: TableRow) -> float | None:
     )
 
 
-def _check_files(table: Table, rows: Sequence[SlideRow]) -> None:
+def _check_files(table: Table, rows: Sequence[SlideRow], columns: Sequence[str]) -> None:
     uses = Counter(row.path for row in rows)
     twice = [f"{row.slide_id} ({row.path})" for row in rows if uses[row.path] > 1]
-    if twice:
+    if twice and "path" in columns:
         raise BadInput(
             f"{table.path}: column path: one file under several ids: {listed(twice)}; keep one of them"
         )
-    for column in ("path", "annotation"):
+    for column in columns:
         files: list[Path | None] = [getattr(row, column) for row in rows]
         missing = [
             f"{row.slide_id} ({file})"
             for row, file in zip(rows, files, strict=True)
-            if file is not None and not is_regular_file(file)
+            if file is not None and not (is_slide_path if column == "path" else is_regular_file)(file)
         ]
         if missing:
             raise BadInput(

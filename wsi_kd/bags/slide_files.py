@@ -7,12 +7,20 @@ from pathlib import Path
 
 from wsi_kd.core.errors import BadInput
 
+PICTURE_EXTENSIONS = (".png", ".jpg", ".jpeg")
+"""Endings of what may be a slide, and as often is a thumbnail, a label or a mask beside one."""
+FOLDER_EXTENSION = ".zarr"
+"""Ending of the one kind of slide that is a folder."""
 SLIDE_EXTENSIONS = (
     ".ome.tiff",
     ".ome.tif",
+    ".ome.btf",
+    ".ome.zarr",
     ".svs",
     ".tiff",
     ".tif",
+    ".btf",
+    ".qptiff",
     ".ndpi",
     ".mrxs",
     ".scn",
@@ -22,6 +30,8 @@ SLIDE_EXTENSIONS = (
     ".svslide",
     ".czi",
     ".dcm",
+    FOLDER_EXTENSION,
+    *PICTURE_EXTENSIONS,
 )
 """File name endings of whole slides, any case; compound endings first."""
 
@@ -80,22 +90,45 @@ def is_regular_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Tell whether a folder is there; one behind a closed folder, or with an impossible name, is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_slide_path(path: Path) -> bool:
+    """Tell whether a slide may be read there: a regular file, or the folder of an OME-Zarr."""
+    try:
+        return path.is_file() or is_slide_folder(path)
+    except (OSError, ValueError):
+        return False
+
+
+def is_slide_folder(path: Path) -> bool:
+    """Tell whether a folder is one slide, by its name."""
+    return path.name.lower().endswith(FOLDER_EXTENSION) and path.is_dir()
+
+
 def slides_in(folder: Path) -> list[Path]:
     """List the slides of a folder, sorted by name, without looking into its subfolders.
 
     MIRAX slides are their `.mrxs` file (the folder beside it is data). The files of one DICOM series are one
-    slide: its first file stands for it, and OpenSlide finds the others.
+    slide: its first file stands for it, and OpenSlide finds the others. Pictures (PNG, JPEG) are slides only
+    where the folder has no other kind: beside scans they are thumbnails, labels or masks.
 
     Raises:
         BadInput: not a folder, or not readable.
     """
     try:
-        files = sorted(path for path in folder.iterdir() if is_slide_name(path) and is_regular_file(path))
+        files = sorted(path for path in folder.iterdir() if is_slide_name(path) and is_slide_path(path))
     except OSError as error:
         raise BadInput(
             f"{folder}: cannot be listed ({error.strerror}); expected a folder of slides"
         ) from None
-    return list(_first_of_series(files))
+    scans = [path for path in files if not path.name.lower().endswith(PICTURE_EXTENSIONS)]
+    return list(_first_of_series(scans or files))
 
 
 def _first_of_series(files: Iterable[Path]) -> Iterable[Path]:

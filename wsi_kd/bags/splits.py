@@ -52,6 +52,7 @@ def plan_folds(
     usable = [row for row in rows if row.slide_id not in out]
     if given is not None:
         planned = given_folds(given, rows)
+        refuse_folds_without_val(planned, where=given)
     elif any(row.split for row in rows):
         planned = column_fold(rows)
     else:
@@ -99,9 +100,26 @@ def given_folds(path: Path, rows: Sequence[SlideRow]) -> list[Fold]:
         BadInput: unreadable tables, slide ids that the manifest does not hold, an id in two parts.
     """
     parts_by_fold = read_given_parts(path, {row.slide_id for row in rows})
-    return [
-        _fold({part: [s for s, p in parts.items() if p == part] for part in PARTS}) for parts in parts_by_fold
-    ]
+    return [fold_of_parts(parts) for parts in parts_by_fold]
+
+
+def fold_of_parts(parts: Mapping[str, str]) -> Fold:
+    """Turn the part of each slide into a fold."""
+    return _fold({part: [s for s, p in parts.items() if p == part] for part in PARTS})
+
+
+def refuse_folds_without_val(folds: Iterable[Fold], *, where: Path) -> None:
+    """Refuse folds of train and test alone, as STAMP and Patho-Bench keep them, with the way out.
+
+    Raises:
+        BadInput: naming the folds.
+    """
+    without = [str(index) for index, fold in enumerate(folds) if not fold.val]
+    if without:
+        raise BadInput(
+            f"{where}: no val part in fold {listed(without)}; models are selected there: draw one from the "
+            "train cases with: wsi-kd splits import --val-share 0.2"
+        )
 
 
 def column_fold(rows: Sequence[SlideRow]) -> list[Fold]:

@@ -28,10 +28,10 @@ class Table(NamedTuple):
     rows: tuple[TableRow, ...]
 
 
-def read_text_table(path: Path) -> Table:
+def read_text_table(path: Path, *, columns: Sequence[str] = ()) -> Table:
     """Read a UTF-8 table with a header line (`.tsv`: tabs, else commas); blank records are left out.
 
-    A byte order mark and any kind of line end are fine.
+    A byte order mark and any kind of line end are fine. `columns` names them where the file has no header.
 
     Raises:
         BadInput: no such file, another encoding, NUL bytes, an unclosed quote, a ragged or over-long record,
@@ -39,12 +39,14 @@ def read_text_table(path: Path) -> Table:
     """
     text = _decode(path)
     records = _records(path, text)
-    first = next(records, None)
-    if first is None:
-        raise BadInput(f"{path}: empty file; expected a header line such as slide_id,path,label")
-    columns = tuple(name.strip() for name in first[1])
-    _check_columns(path, columns)
-    return Table(path, columns, tuple(_rows(path, columns, records)))
+    names = tuple(columns)
+    if not names:
+        first = next(records, None)
+        if first is None:
+            raise BadInput(f"{path}: empty file; expected a header line such as slide_id,path,label")
+        names = tuple(name.strip() for name in first[1])
+    _check_columns(path, names)
+    return Table(path, names, tuple(_rows(path, names, records)))
 
 
 def listed(items: Iterable[str], *, limit: int = MAX_LISTED) -> str:

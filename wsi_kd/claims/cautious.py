@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wsi_kd.claims.claim import Check, Claim, Found, observe
+from wsi_kd.claims.claim import Check, Claim, Found, Series, observe
 from wsi_kd.claims.graph_links import LINK_WAYS, link_auc
 from wsi_kd.kd.cautious_pseudo_labels import (
     UNLABELED,
@@ -72,6 +72,8 @@ class Came(NamedTuple):
     """Of the round chosen on the held-out nodes."""
     error: float
     """Share of wrong pseudo labels in the last round."""
+    course: list[tuple[float, float]]
+    """Pseudo labels given and the share of wrong ones, round by round."""
 
 
 def run(seeds: int) -> Found:
@@ -93,7 +95,20 @@ def run(seeds: int) -> Found:
         observe("wrong predictions where they do not", [apart for _, apart in agreement]),
         *(observe(f"links, AUC, {way}", runs) for way, runs in links.items()),
     ]
-    return Found(observed, _checks(base, came, agreement=agreement, links=links))
+    return Found(
+        observed,
+        _checks(base, came, agreement=agreement, links=links),
+        [_course(way, runs) for way, runs in came.items()],
+        x_label="pseudo labels given",
+        y_label="share of wrong ones",
+    )
+
+
+def _course(way: Way, runs: Sequence[Came]) -> Series:
+    """Return the mean over seeds of each round that all of them have."""
+    rounds = [tuple(zip(*points, strict=True)) for points in zip(*(one.course for one in runs), strict=False)]
+    given, wrong = ([fmean(values[index]) for values in rounds] for index in (0, 1))
+    return Series(way, tuple(given), tuple(wrong))
 
 
 def _checks(
@@ -223,10 +238,16 @@ def _label(way: Way, seed: int) -> Came:
         rounds=1 if way == "all at once" else ROUNDS,
         validate=lambda model: _accuracy(graph, model, graph.held_out),
     )
-    labels, model = last[-1]
+    course = [_count_wrong(graph, labels) for labels, _ in last[1:]]
+    accuracy = _accuracy(graph, last[-1][1], graph.test)
+    return Came(accuracy, _accuracy(graph, found.model, graph.test), course[-1][1], course)
+
+
+def _count_wrong(graph: Graph, labels: Tensor) -> tuple[float, float]:
+    """Return how many pseudo labels there are, and the share of wrong ones."""
     pseudo = (labels != UNLABELED) & (graph.given == UNLABELED)
     wrong = (labels != graph.truth)[pseudo].double().mean()
-    return Came(_accuracy(graph, model, graph.test), _accuracy(graph, found.model, graph.test), float(wrong))
+    return float(pseudo.sum()), float(wrong)
 
 
 def _view_of(model: Gcn, *, graph: Graph, number: int, seed: int) -> Tensor:

@@ -85,21 +85,24 @@ def run(seeds: int) -> Found:
     return Found(
         observed,
         checks,
-        series=[
-            Series(
-                "best copy-average point",
-                tuple(float(n) for n in flows),
-                tuple(ends.copy_average for ends in flows.values()),
-            ),
-            Series(
-                "gradient flow, lowest of the seeds",
-                tuple(float(n) for n in flows),
-                tuple(min(ends.losses) for ends in flows.values()),
-            ),
-        ],
+        series=_landscape(flows),
         x_label=f"student's neurons (teacher: {TEACHER})",
         y_label="expected squared difference",
     )
+
+
+def _landscape(flows: dict[int, Ends]) -> list[Series]:
+    """Return the losses of the critical points of each width, and where flow ends."""
+    neurons = tuple(float(n) for n in flows)
+    return [
+        Series("best copy-average point", neurons, tuple(ends.copy_average for ends in flows.values())),
+        Series(
+            "worst copy-average point",
+            neurons,
+            tuple(max(map(partition_loss, partitions(TEACHER, n))) for n in flows),
+        ),
+        Series("gradient flow, lowest", neurons, tuple(min(ends.losses) for ends in flows.values())),
+    ]
 
 
 class _Forms(NamedTuple):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from scipy.linalg import sqrtm
 from torch import Tensor, nn
 
-from wsi_kd.claims.claim import Check, Claim, Found, observe
+from wsi_kd.claims.claim import Check, Claim, Found, Series, observe
 from wsi_kd.kd.energy_compression import GridSampler, VectorEnergy, VEMLoss
 
 SPREAD: Final = 0.7
@@ -72,6 +72,16 @@ def run(seeds: int) -> Found:
                 at_least=1.0,
             ),
         ],
+        [
+            Series(
+                f"base loss: {base}",
+                tuple(_mean(found[base, weight], "log_density") for weight in (0.0, WEIGHT)),
+                tuple(_mean(found[base, weight], "frechet") for weight in (0.0, WEIGHT)),
+            )
+            for base in BASES
+        ],
+        x_label=f"log q(t | s), without and with VEM (weight {WEIGHT:g})",
+        y_label="Frechet distance",
     )
 
 

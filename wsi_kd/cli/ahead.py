@@ -10,8 +10,10 @@ from wsi_kd.cli.layout import Layout
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import sidecar
 from wsi_kd.features.distilled import is_distilled
+from wsi_kd.features.foreign_folders import find_foreign
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.models import DISTILLING, INS_CLASSES, RELEASED_CLASSES
+from wsi_kd.tissue.edited_files import find_edited
 
 Chunks = Sequence[Sequence[SlideRow]]
 
@@ -26,7 +28,12 @@ def check_ahead(settings: Settings, manifest: Manifest, *, chunks: Chunks, layou
     _check_recipes(settings)
     _check_classes(settings, manifest)
     _check_results_dir(layout.root)
-    _check_encoder(settings, chunks=chunks, layout=layout)
+    if settings.adopt.folder is None:
+        _check_network(settings)
+        _check_stain_target(settings)
+        _check_encoder(settings, chunks=chunks, layout=layout)
+    else:
+        _check_given_features(settings, manifest)
     _check_projector(settings)
     from wsi_kd.steps.drawings import drawing_faults
 
@@ -43,7 +50,15 @@ def check_ahead(settings: Settings, manifest: Manifest, *, chunks: Chunks, layou
 
 def _refuse_braces(settings: Settings, manifest: Manifest) -> None:
     """Snakemake reads braces in a path as wildcards, and stops over them with a riddle."""
-    paths = [settings.run.results_dir, settings.mask.edited_dir, settings.embed.weights, settings.split.given]
+    paths = [
+        settings.run.results_dir,
+        settings.mask.edited_dir,
+        settings.mask.network,
+        settings.embed.weights,
+        settings.split.given,
+        settings.stain.target,
+        settings.adopt.folder,
+    ]
     for row in manifest.rows:
         paths += [row.path, row.annotation, Path(row.slide_id) if settings.mask.edited_dir else None]
     braced = [str(path) for path in paths if path is not None and set("{}") & set(str(path))]
@@ -86,6 +101,13 @@ def _check_results_dir(folder: Path) -> None:
         )
 
 
+def _check_network(settings: Settings) -> None:
+    """Look for the segmentation network: Snakemake would tell of a missing input and not of the setting."""
+    mask = settings.mask
+    if mask.source == "network" and mask.network is not None and not mask.network.is_file():
+        raise BadInput(f"{mask.network}: no such file; correct mask.network")
+
+
 def _check_encoder(settings: Settings, *, chunks: Chunks, layout: Layout) -> None:
     """Look up the weight file, and the encoder's name while a chunk waits for it: timm loads for seconds.
 
@@ -95,12 +117,33 @@ def _check_encoder(settings: Settings, *, chunks: Chunks, layout: Layout) -> Non
     embed = settings.embed
     if embed.weights is not None and not embed.weights.is_file():
         raise BadInput(f"{embed.weights}: no such weight file; correct embed.weights")
+    if embed.weights_dir is not None and not embed.weights_dir.is_dir():
+        raise BadInput(f"{embed.weights_dir}: no such folder; correct embed.weights_dir")
     embedded = all(layout.chunk_status("embed", chunk).is_file() for chunk in range(len(chunks)))
     if embedded and not is_distilled(embed.encoder):
         return
     from wsi_kd.features.encoders import check_encoder_name
 
     check_encoder_name(embed.encoder, embed.weights)
+
+
+def _check_given_features(settings: Settings, manifest: Manifest) -> None:
+    """Look for the given features: a slide without any has a status, a cohort without any is a typo."""
+    adopt = settings.adopt
+    found = find_foreign(adopt.folder or Path(), adopt.layout)
+    wanted = [row.slide_id for row in manifest.rows]
+    if not set(wanted) & set(found.slides):
+        raise BadInput(
+            f"{adopt.folder}: features ({found.layout}) of {len(found.slides)} slides such as "
+            f"'{next(iter(found.slides))}', but of none that {settings.run.manifest} names, such as "
+            f"'{wanted[0]}'; slide ids are file names without their ending"
+        )
+
+
+def _check_stain_target(settings: Settings) -> None:
+    target = settings.stain.target
+    if settings.stain.method != "none" and target is not None and not target.exists():
+        raise BadInput(f"{target}: no such slide or image; correct stain.target")
 
 
 def _check_projector(settings: Settings) -> None:
@@ -116,9 +159,9 @@ def _check_projector(settings: Settings) -> None:
 def _is_tiled(table: Path, rows: Sequence[SlideRow], settings: Settings) -> bool:
     """Tell whether tiles are younger than their drawings and the manifest, and made with these settings."""
     folder = settings.mask.edited_dir
-    outlines = [] if folder is None else [folder / f"{row.slide_id}.geojson" for row in rows]
+    outlines = [] if folder is None else [find_edited(folder, row.slide_id) for row in rows]
     drawings = [row.annotation for row in rows if row.annotation]
-    inputs = [settings.run.manifest, *drawings, *(file for file in outlines if file.is_file())]
+    inputs = [settings.run.manifest, *drawings, *(file for file in outlines if file is not None)]
     try:
         made = table.stat().st_mtime
         made_with = json.loads(sidecar(table).read_text(encoding="utf-8"))["settings"]["tile"]

@@ -9,16 +9,24 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
+from wsi_kd.cli.adopt import adopt
+from wsi_kd.cli.annotations import annotations_app
 from wsi_kd.cli.check import check_status, summary
 from wsi_kd.cli.claims import methods, reproduce
 from wsi_kd.cli.configuration import config_app
 from wsi_kd.cli.demo import demo_cohort
 from wsi_kd.cli.distillation import distill
 from wsi_kd.cli.doctor import doctor
+from wsi_kd.cli.encoders import encoders
+from wsi_kd.cli.exchange import manifest_app, splits_app
+from wsi_kd.cli.features import features_app
 from wsi_kd.cli.infer import infer
+from wsi_kd.cli.info import info
 from wsi_kd.cli.models import predict, split, train
+from wsi_kd.cli.pruning import prune
+from wsi_kd.cli.qc import qc
 from wsi_kd.cli.results import evaluate, report
-from wsi_kd.cli.slides import embed, mask, tile
+from wsi_kd.cli.slides import embed, mask, stain, tile
 from wsi_kd.core.errors import WsiKdError
 
 app = typer.Typer(
@@ -33,15 +41,19 @@ app = typer.Typer(
     },
 )
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Start here": (doctor, demo_cohort, infer),
-    "The line, one command a step": (mask, tile, embed, split, train, predict, evaluate, report),
-    "After a run": (check_status, summary),
+    "Start here": (doctor, info, encoders, demo_cohort, infer),
+    "The line, one command a step": (mask, tile, stain, embed, qc, split, train, predict, evaluate, report),
+    "With features or splits made elsewhere": (adopt,),
+    "After a run": (check_status, summary, prune),
     "Distillation on any data": (distill, methods, reproduce),
 }
 for _panel, _commands in PANELS.items():
     for _command in _commands:
         app.command(_command.__name__.replace("_", "-"), rich_help_panel=_panel)(_command)
 app.add_typer(config_app, name="config", rich_help_panel="Start here")
+for _name, _group in {"features": features_app, "splits": splits_app, "manifest": manifest_app}.items():
+    app.add_typer(_group, name=_name, rich_help_panel="With features or splits made elsewhere")
+app.add_typer(annotations_app, name="annotations", rich_help_panel="Start here")
 
 INTERRUPTED = 130
 TERMINATED = 143

@@ -34,9 +34,12 @@ def reproduce(
         "results/claims"
     ),
     processes: Annotated[int, typer.Option("--processes", help="Claims that run at the same time.")] = 1,
+    plots: Annotated[
+        Path | None, typer.Option("--plots", help="Folder for each claim's chart as <method>.svg.")
+    ] = None,
 ) -> None:
     """Check each distillation method's own claim at small scale: a table, JSON files and a page."""
-    from wsi_kd.steps.reproduce import check_reproduced, chosen_claims, run_reproduce
+    from wsi_kd.steps.reproduce import check_reproduced, chosen_claims, run_reproduce, write_plots
 
     console = _console()
     done = run_reproduce(
@@ -49,6 +52,8 @@ def reproduce(
     console.print(_overview(done.finished))
     typer.echo(SMALL_SCALE)
     typer.echo(f"page: {done.page}")
+    for chart in write_plots(done.finished, plots) if plots is not None else ():
+        typer.echo(f"chart: {chart}")
     check_reproduced(done)
 
 

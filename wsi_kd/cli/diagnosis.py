@@ -113,12 +113,34 @@ def check_manifest(settings: Settings) -> tuple[Check, Manifest | None]:
     """Read the manifest with all its faults."""
     run = settings.run
     try:
-        manifest = read_manifest(run.manifest, slides_dir=run.slides_dir, classes=run.classes)
+        manifest = read_manifest(
+            run.manifest,
+            slides_dir=run.slides_dir,
+            classes=run.classes,
+            with_slides=settings.adopt.folder is None,
+        )
     except BadInput as error:
         return Check("manifest", State.BROKEN, _line(error), "correct the manifest"), None
     cases = len({row.case_id for row in manifest.rows})
     found = f"{len(manifest.rows)} slides of {cases} cases; classes: {', '.join(manifest.classes)}"
     return Check("manifest", State.OK, found), manifest
+
+
+def check_given_features(settings: Settings, manifest: Manifest | None) -> Check:
+    """Look for another program's features of every slide."""
+    from wsi_kd.steps.adopt import given_folder
+
+    try:
+        found = given_folder(settings.adopt)
+    except BadInput as error:
+        return Check("features", State.BROKEN, _line(error), "correct the section adopt")
+    wanted = [row.slide_id for row in manifest.rows] if manifest is not None else []
+    missing = [slide_id for slide_id in wanted if slide_id not in found.slides]
+    told = f"{found.layout}: files of {len(wanted) - len(missing)} of {len(wanted)} slides"
+    if not missing:
+        return Check("features", State.OK, told)
+    state = State.BROKEN if len(missing) == len(wanted) else State.WARNING
+    return Check("features", state, f"{told}; none of {listed(missing)}", "add them, or shorten the manifest")
 
 
 def check_folds(settings: Settings, manifest: Manifest) -> Check:
@@ -206,6 +228,7 @@ def _tiles_at_most(settings: Settings, manifest: Manifest | None) -> int:
                     min_mpp=settings.slides.min_mpp,
                     max_mpp=settings.slides.max_mpp,
                     from_objective=settings.slides.mpp_from_objective,
+                    max_anisotropy=settings.slides.max_anisotropy,
                 ).mpp
                 counts.append(reader.bounds[2] * reader.bounds[3] * mpp**2 / stride_um**2)
         except SlideProblem:

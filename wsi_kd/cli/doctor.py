@@ -12,6 +12,7 @@ from wsi_kd.cli.diagnosis import (
     check_drawings,
     check_encoder,
     check_folds,
+    check_given_features,
     check_manifest,
     check_openslide,
     check_packages,
@@ -49,6 +50,9 @@ def installation() -> list[Check]:
 def cohort(settings: Settings) -> list[Check]:
     """Check what the settings name."""
     manifest_check, manifest = check_manifest(settings)
+    if settings.adopt.folder is not None:
+        folds = [] if manifest is None else [check_folds(settings, manifest)]
+        return [manifest_check, *folds, check_given_features(settings, manifest)]
     encoder_check, feature_dim = check_encoder(settings)
     from wsi_kd.steps.encoder import stored_dtype
 

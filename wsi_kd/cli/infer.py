@@ -14,35 +14,67 @@ from wsi_kd.core.records import SlideStatus, StatusRow
 MODEL_HEADER = "model.json"
 LISTED_MODELS = 12
 
+Slides = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Slide files, folders of slides, or CSV files with a column path."),
+]
+Features = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--features",
+        help="Instead of slides: feature files or folders of them, ours or another program's.",
+    ),
+]
+Model = Annotated[Path, typer.Option("--model", help="Folder of one model: .../weno/seed0/fold0.")]
+Out = Annotated[Path, typer.Option("--out", help="Output folder; several slides each get a folder in it.")]
+SlideMpp = Annotated[
+    float | None,
+    typer.Option("--slide-mpp", help="Resolution in um/px of all these slides; goes before their metadata."),
+]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="The encoder's weight file, if it has moved since training.")
+]
+MaskNetwork = Annotated[
+    Path | None,
+    typer.Option("--mask-network", help="The segmentation network, if it has moved since training."),
+]
+EncoderName = Annotated[
+    str, typer.Option("--encoder", help="With --features: what made them, where the files do not say.")
+]
+MaxFailed = Annotated[
+    int, typer.Option("--max-failed", min=0, help="Of several slides, how many may fail with exit code 0.")
+]
+
 
 def infer(
-    slides: Annotated[
-        list[Path], typer.Argument(help="Slide files, folders of slides, or CSV files with a column path.")
-    ],
+    slides: Slides = None,
     *,
-    model: Annotated[Path, typer.Option("--model", help="Folder of one model: .../weno/seed0/fold0.")],
-    out: Annotated[
-        Path, typer.Option("--out", help="Output folder; several slides each get a folder in it.")
-    ],
-    slide_mpp: Annotated[
-        float | None,
-        typer.Option(
-            "--slide-mpp", help="Resolution in um/px of all these slides; goes before their metadata."
-        ),
-    ] = None,
+    model: Model,
+    out: Out,
+    features: Features = None,
+    slide_mpp: SlideMpp = None,
     device: Device = "auto",
-    weights: Annotated[
-        Path | None,
-        typer.Option("--weights", help="The encoder's weight file, if it has moved since training."),
-    ] = None,
-    max_failed: Annotated[
-        int,
-        typer.Option("--max-failed", min=0, help="Of several slides, how many may fail with exit code 0."),
-    ] = 0,
+    weights: Weights = None,
+    mask_network: MaskNetwork = None,
+    encoder: EncoderName = "",
+    max_failed: MaxFailed = 0,
 ) -> None:
     """Score slides with a trained model: prediction.json, tiles.csv, tiles.geojson, heatmap.png."""
     model_dir = find_model(model)
-    rows = rows_of_slides(slides, slide_mpp)
+    if bool(slides) == bool(features):
+        raise BadInput("give either slides or --features FILE, not both or none")
+    if features:
+        _infer_features(
+            features,
+            model_dir,
+            out,
+            device=device,
+            encoder=encoder,
+            slide_mpp=slide_mpp,
+            max_failed=max_failed,
+        )
+        return
+    rows = rows_of_slides(slides or [], slide_mpp)
     from wsi_kd.steps.infer import run_infer
 
     statuses = run_infer(
@@ -51,7 +83,32 @@ def infer(
         out_dir=out,
         device=device,
         weights=weights,
+        mask_network_file=mask_network,
         on_slide=_tell if len(rows) > 1 else _tell_success,
+    )
+    judge(statuses, max_failed=max_failed)
+    typer.echo(f"written to {out}; research only, not for diagnosis")
+
+
+def _infer_features(
+    features: Sequence[Path],
+    model_dir: Path,
+    out: Path,
+    *,
+    device: str,
+    encoder: str,
+    slide_mpp: float | None,
+    max_failed: int,
+) -> None:
+    from wsi_kd.steps.infer_features import GivenFeatures, run_infer_features
+
+    statuses = run_infer_features(
+        features,
+        model_dir=model_dir,
+        out_dir=out,
+        device=device,
+        given=GivenFeatures(encoder=encoder, slide_mpp=slide_mpp),
+        on_slide=_tell_success if len(features) == 1 and features[0].is_file() else _tell,
     )
     judge(statuses, max_failed=max_failed)
     typer.echo(f"written to {out}; research only, not for diagnosis")

@@ -21,6 +21,16 @@ class Layout(NamedTuple):
         return self.folder(step) / f"chunk-{chunk}.csv"
 
     @property
+    def qc(self) -> Path:
+        """The page of the cohort's slides."""
+        return self.root / "qc" / "index.html"
+
+    @property
+    def stain(self) -> Path:
+        """The cohort's stains."""
+        return self.root / "stain" / "stain.json"
+
+    @property
     def status(self) -> Path:
         """Every slide's final status."""
         return self.root / "status.csv"

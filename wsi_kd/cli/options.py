@@ -53,7 +53,12 @@ class Run(NamedTuple):
     def manifest(self) -> Manifest:
         """Read the manifest that the settings name."""
         run = self.settings.run
-        return read_manifest(run.manifest, slides_dir=run.slides_dir, classes=run.classes)
+        return read_manifest(
+            run.manifest,
+            slides_dir=run.slides_dir,
+            classes=run.classes,
+            with_slides=self.settings.adopt.folder is None,
+        )
 
 
 def open_run(

@@ -18,8 +18,11 @@ from wsi_kd.cli.layout import Layout
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash
 from wsi_kd.features.distilled import HEADER_NAME, WEIGHTS_NAME, distilled_folder, is_distilled
+from wsi_kd.features.foreign_folders import ForeignFolder, files_of, find_foreign
+from wsi_kd.features.weight_sources import offline_file
 from wsi_kd.settings.all import Settings, parse_settings, sections_json
 from wsi_kd.settings.models import TrainSettings
+from wsi_kd.tissue.edited_files import find_edited
 
 NO_CONFIG = (
     "no settings given; copy configs/default.yaml and run: snakemake -c8 --configfile my.yaml "
@@ -28,15 +31,20 @@ NO_CONFIG = (
 STEP_SECTIONS: dict[str, tuple[str, ...]] = {
     "mask": ("slides", "mask"),
     "tile": ("slides", "mask", "tile"),
-    "embed": ("slides", "mask", "tile", "embed"),
+    "stain": ("slides", "mask", "tile", "stain"),
+    "embed": ("slides", "mask", "tile", "stain", "embed"),
+    "adopt": ("tile", "adopt"),
+    "qc": ("slides", "qc"),
     "split": ("split",),
-    "train": ("slides", "mask", "tile", "embed", "train"),
+    "train": ("slides", "mask", "tile", "stain", "embed", "train"),
     "predict": ("predict",),
     "evaluate": ("split", "evaluate"),
     "report": ("report",),
     "check_status": (),
 }
 """Settings sections that each rule hands to its command; upstream ones are recorded in the artifacts."""
+ADOPTING_SECTIONS: dict[str, tuple[str, ...]] = {**STEP_SECTIONS, "train": ("slides", "adopt", "train")}
+"""The same where `adopt.folder` is set: no slide is read, nothing follows from how slides would be read."""
 RECIPE_SECTIONS = ("weno", "instance", "ins", "mhim", "auto", "distill")
 """Sections of `train` that only some recipes read."""
 SECTIONS_OF_RECIPE: dict[str, tuple[str, ...]] = {
@@ -53,6 +61,8 @@ _EXTRA_RUN_KEYS: dict[str, tuple[str, ...]] = {
     "mask": ("slides_per_job",),
     "tile": ("slides_per_job",),
     "embed": ("slides_per_job",),
+    "adopt": ("slides_per_job",),
+    "qc": ("slides_per_job", "title"),
     "split": ("slides_per_job",),
     "report": ("title",),
     "check_status": ("max_failed_slides",),
@@ -60,7 +70,10 @@ _EXTRA_RUN_KEYS: dict[str, tuple[str, ...]] = {
 _ROW_COLUMNS: dict[str, tuple[str, ...]] = {
     "mask": ("slide_id", "path", "slide_mpp"),
     "tile": ("slide_id", "path", "slide_mpp", "annotation", "label"),
+    "stain": ("slide_id", "path", "slide_mpp"),
     "embed": ("slide_id", "path", "slide_mpp"),
+    "adopt": ("slide_id", "path", "slide_mpp", "annotation", "label"),
+    "qc": ("slide_id", "path"),
     "split": ("slide_id", "case_id", "label", "split"),
     "report": ("slide_id", "case_id", "label", "path", "site"),
 }
@@ -74,12 +87,18 @@ class Plan(NamedTuple):
     layout: Layout
     chunks: tuple[tuple[SlideRow, ...], ...]
     folds: int
+    given: ForeignFolder | None = None
+    """Features of another program, listed once, where the run begins with them."""
 
     def step_settings(self, step: str) -> str:
         """Return the JSON that the rule of this step hands to its command as `--settings`."""
+        adopting = self.settings.adopt.folder is not None
         keys = _RUN_KEYS + _EXTRA_RUN_KEYS.get(step, ())
         run = {key: self.settings.run.model_dump(mode="json")[key] for key in keys}
-        sections = json.loads(sections_json(self.settings, *STEP_SECTIONS[step]))
+        names = (ADOPTING_SECTIONS if adopting else STEP_SECTIONS)[step]
+        sections = json.loads(sections_json(self.settings, *names))
+        if adopting:  # every step must know that the manifest's slides need not be there
+            sections.setdefault("adopt", {"folder": str(self.settings.adopt.folder)})
         if step == "evaluate":
             sections["train"] = {"recipes": self.settings.train.recipes, "seeds": self.settings.train.seeds}
         return _canonical({"run": run, **sections})
@@ -113,11 +132,44 @@ class Plan(NamedTuple):
         """Return the annotation files of a chunk."""
         return [str(row.annotation) for row in self.chunks[chunk] if row.annotation is not None]
 
+    @property
+    def slide_rules(self) -> str:
+        """Name the file of rules that makes the features: from slides, or from another program's features."""
+        return "slides" if self.settings.adopt.folder is None else "adopt"
+
+    def pages(self) -> list[str]:
+        """Return the pages of a finished run; where no slide is read, there is none of slides."""
+        slides = [] if self.settings.adopt.folder is not None else [self.layout.qc]
+        return [str(page) for page in (*slides, self.layout.report)]
+
+    def given_features(self, chunk: int) -> list[str]:
+        """Return the files of another program that a chunk's features are taken from."""
+        found = {} if self.given is None else self.given.slides
+        slides = [found[row.slide_id] for row in self.chunks[chunk] if row.slide_id in found]
+        return [str(path) for slide in slides for path in files_of(slide)]
+
     def edited_masks(self, chunk: int) -> list[str]:
         """Return the hand-drawn masks of a chunk, so that an edit in QuPath reruns what follows from it."""
         folder = self.settings.mask.edited_dir
-        files = [] if folder is None else [folder / f"{row.slide_id}.geojson" for row in self.chunks[chunk]]
-        return [str(file) for file in files if file.is_file()]
+        if folder is None:
+            return []
+        files = [find_edited(folder, row.slide_id) for row in self.chunks[chunk]]
+        return [str(file) for file in files if file is not None]
+
+    def mask_network(self) -> list[str]:
+        """Return the segmentation network's file, if tissue is found by one."""
+        mask = self.settings.mask
+        return [str(mask.network)] if mask.source == "network" else []
+
+    def stain_target(self) -> list[str]:
+        """Return the slide or image whose staining is the target."""
+        stain = self.settings.stain
+        return [] if stain.method == "none" or stain.target is None else [str(stain.target)]
+
+    def stain_fit(self) -> list[str]:
+        """Return the cohort's fit, so that the step `stain` is part of the run where one is asked for."""
+        stain = self.settings.stain
+        return [str(self.layout.stain)] if stain.method != "none" and stain.fit == "cohort" else []
 
     def encoder_files(self) -> list[str]:
         """Return the local files that hold the encoder's weights."""
@@ -125,7 +177,10 @@ class Plan(NamedTuple):
         if is_distilled(embed.encoder):
             folder = distilled_folder(embed.encoder, embed.weights)
             return [str(folder / name) for name in (WEIGHTS_NAME, HEADER_NAME)]
-        return [] if embed.weights is None else [str(embed.weights)]
+        if embed.weights is not None:
+            return [str(embed.weights)]
+        offline = offline_file(embed.encoder, embed.weights_dir)
+        return [] if offline is None else [str(offline)]
 
     def given_split_files(self) -> list[str]:
         """Return the files of splits made elsewhere."""
@@ -146,13 +201,20 @@ def read_plan(config: Mapping[str, Any]) -> Plan:
         raise BadInput(NO_CONFIG)
     settings = parse_settings(config, where="settings")
     run = settings.run
-    manifest = read_manifest(run.manifest, slides_dir=run.slides_dir, classes=run.classes)
+    manifest = read_manifest(
+        run.manifest,
+        slides_dir=run.slides_dir,
+        classes=run.classes,
+        with_slides=settings.adopt.folder is None,
+    )
     split = settings.split
     folds = len(plan_folds(manifest.rows, folds=split.folds, seed=split.seed, given=split.given))
     chunks = tuple(chunk_rows(manifest.rows, run.slides_per_job))
     layout = Layout(Path(run.results_dir))
     check_ahead(settings, manifest, chunks=chunks, layout=layout)
-    return Plan(settings, manifest, layout, chunks, folds)
+    adopt = settings.adopt
+    given = None if adopt.folder is None else find_foreign(adopt.folder, adopt.layout)
+    return Plan(settings, manifest, layout, chunks, folds, given)
 
 
 def rows_hash(rows: Sequence[SlideRow], step: str) -> str:

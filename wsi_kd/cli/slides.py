@@ -1,4 +1,4 @@
-"""Commands that read slides: mask, tile, embed."""
+"""Commands that read slides: mask, tile, stain, embed."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -57,6 +57,30 @@ def tile(
     _work(run, "tile", chunk=chunk, rows_hash=rows_hash)
 
 
+def stain(
+    *,
+    settings: SettingsJson = None,
+    config: ConfigFile = None,
+    manifest: ManifestFile = None,
+    slides_dir: SlidesDir = None,
+    results_dir: ResultsDir = None,
+    rows_hash: RowsHash = None,
+) -> None:
+    """Fit the stains of the whole cohort: tiles -> stain/stain.json (where stain.fit is cohort)."""
+    run = open_run(
+        settings=settings, config=config, manifest=manifest, slides_dir=slides_dir, results_dir=results_dir
+    )
+    rows = run.manifest().rows
+    check_rows(rows, step="stain", expected=rows_hash)
+    from wsi_kd.steps.stain import run_stain
+
+    made = run_stain(
+        rows, tiles_dir=run.layout.folder("tile"), stain_path=run.layout.stain, settings=run.settings
+    )
+    told = made["note"] or f"{sum(made['slides'].values())} pixels of {len(made['slides'])} slides"
+    typer.echo(f"stain: {told}")
+
+
 def embed(
     *,
     settings: SettingsJson = None,
@@ -106,7 +130,12 @@ def _run_step(
     from wsi_kd.steps.embed import run_embed
 
     return run_embed(
-        rows, tiles_dir=tiles_dir, features_dir=features_dir, status_path=status_path, settings=run.settings
+        rows,
+        tiles_dir=tiles_dir,
+        features_dir=features_dir,
+        status_path=status_path,
+        settings=run.settings,
+        stain_path=run.layout.stain,
     )
 
 

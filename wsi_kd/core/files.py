@@ -46,7 +46,7 @@ def publish(path: Path) -> Iterator[Path]:
         number = int(told[1])
         raise _as_run_failed(OSError(number, os.strerror(number)), path) from error
     finally:
-        with suppress(NotADirectoryError):
+        with suppress(OSError):  # what is told is why it could not be written
             temporary.unlink(missing_ok=True)
 
 

@@ -15,7 +15,10 @@ SCHEMA_VERSION = 1
 """Of every kind of artifact that KIND_VERSIONS does not name."""
 
 KIND_VERSIONS = {
-    "model": 2,
+    "mask": 2,
+    "features": 2,
+    "status": 2,
+    "model": 3,
     "predictions": 2,
     "tile_scores": 2,
     "pooled_predictions": 2,
@@ -33,6 +36,8 @@ RECORDED_PACKAGES = (
     "h5py",
     "openslide-python",
     "openslide-bin",
+    "simplejpeg",
+    "onnxruntime",
 )
 RESEARCH_ONLY = "Research only: not a medical device, not for diagnosis."
 

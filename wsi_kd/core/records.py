@@ -14,6 +14,7 @@ class SlideStatus(StrEnum):
     UNREADABLE = "unreadable"
     DAMAGED_TILES = "damaged_tiles"
     TOO_FEW_TILES = "too_few_tiles"
+    MISSING_FEATURES = "missing_features"
 
 
 class StatusRow(NamedTuple):
@@ -28,3 +29,9 @@ class StatusRow(NamedTuple):
     slide_mpp: float
     mpp_source: str
     seconds: float
+    tiles_laid: int = 0
+    """Tiles of the grid; those of `tiles` fewer were left out, counted by reason below."""
+    dropped_damaged: int = 0
+    dropped_pen: int = 0
+    dropped_background: int = 0
+    dropped_blurred: int = 0

@@ -1,9 +1,10 @@
-"""Encoders by name: `stain_texture`, `pixels`, two torchvision networks, and every name that timm knows.
+"""Encoders by name: the published ones of `encoder_table`, and those of this project, torchvision and timm.
 
 | name | what | weights |
 |---|---|---|
 | `stain_texture` | 100 descriptors, no network | none |
 | `pixels` | the tile itself, for projectors that learn from images | none |
+| a short name (`uni`, ...) | `encoder_table`: built and fed as its authors do | file, folder or hub |
 | `torchvision:mobilenet_v2` | 1280 features, torchvision's key names | file, or torchvision's own |
 | `torchvision:squeezenet1_1` | 512 features, torchvision's key names | file, or torchvision's own |
 | a timm name (`resnet50.a1_in1k`) | `timm.create_model(name, num_classes=0)` | file, or timm's own |
@@ -27,6 +28,7 @@ from wsi_kd.core.errors import BadInput, unknown_name
 from wsi_kd.core.files import content_hash
 from wsi_kd.core.shapes import FeatureArray, TileBatch
 from wsi_kd.features.distilled import distilled_folder, is_distilled, read_encoder_header
+from wsi_kd.features.encoder_table import ENCODERS, refuse_other_settings
 from wsi_kd.features.pixels import PIXELS, PixelsEncoder
 from wsi_kd.features.stain_texture import FEATURE_NAMES, STAIN_TEXTURE_VERSION, stain_texture
 
@@ -82,6 +84,7 @@ def create_encoder(
     model_arguments: Mapping[str, bool | int | float | str],
     precision: str,
     device: str,
+    weights_dir: Path | None = None,
 ) -> Encoder:
     """Build an encoder; see the table above for names.
 
@@ -94,34 +97,39 @@ def create_encoder(
         model_arguments: passed on to timm's constructor, as a model card asks.
         precision: auto, float32 or bfloat16; auto is bfloat16 on a GPU and float32 on a CPU.
         device: auto, cpu, cuda or cuda:N.
+        weights_dir: offline folder that is looked through before any network; `weights` wins.
 
     Raises:
         BadInput: an unknown name, weights that do not fit or cannot be had, settings the encoder cannot use.
+        RunFailed: a download broke off.
     """
-    network_settings = {
-        "weights": weights,
-        "pixel_mean": pixel_mean,
-        "pixel_std": pixel_std,
-        "model_arguments": model_arguments or None,
-    }
-    if name == STAIN_TEXTURE:
-        _refuse_network_settings(name, **network_settings, input_px=input_px)
-        return StainTextureEncoder()
-    if name == PIXELS:
-        _refuse_network_settings(name, **network_settings)
-        return _pixels_encoder(input_px)
+    fixed = {"pixel_mean": pixel_mean, "pixel_std": pixel_std, "model_arguments": model_arguments or None}
+    if name in {STAIN_TEXTURE, PIXELS}:
+        return _without_network(name, input_px, weights=weights, **fixed)
     if is_distilled(name):
-        network_settings.pop("weights")
-        _refuse_own_settings(name, **network_settings, input_px=input_px)
+        _refuse_own_settings(name, **fixed, input_px=input_px)
         from wsi_kd.features.distilled_network import load_encoder
 
         return load_encoder(distilled_folder(name, weights), name=name, precision=precision, device=device)
+    if name in ENCODERS:
+        refuse_other_settings(ENCODERS[name], **fixed)
+        from wsi_kd.features.known_encoder import create_known_encoder
+
+        return create_known_encoder(
+            ENCODERS[name],
+            weights=weights,
+            weights_dir=weights_dir,
+            input_px=input_px,
+            precision=precision,
+            device=device,
+        )
     check_encoder_name(name)
     from wsi_kd.features.network import create_network_encoder
+    from wsi_kd.features.timm_weights import offline_weights
 
     return create_network_encoder(
         name,
-        weights=weights,
+        weights=weights or offline_weights(name, weights_dir),
         input_px=input_px,
         pixel_mean=pixel_mean,
         pixel_std=pixel_std,
@@ -129,6 +137,14 @@ def create_encoder(
         precision=precision,
         device=device,
     )
+
+
+def _without_network(name: str, input_px: int | None, **given: object) -> Encoder:
+    if name == PIXELS:
+        _refuse_network_settings(name, **given)
+        return _pixels_encoder(input_px)
+    _refuse_network_settings(name, **given, input_px=input_px)
+    return StainTextureEncoder()
 
 
 def _pixels_encoder(input_px: int | None) -> PixelsEncoder:
@@ -164,19 +180,19 @@ def check_encoder_name(name: str, weights: Path | None = None) -> None:
         BadInput: with the nearest known names; a folder that is no encoder's.
     """
     own = (STAIN_TEXTURE, PIXELS, *TORCHVISION_NAMES)
-    if name in own:
+    if name in own or name in ENCODERS:
         return
     if is_distilled(name):
         read_encoder_header(distilled_folder(name, weights))
         return
     if name.startswith("torchvision:") or get_close_matches(name, own, n=1, cutoff=0.8):
         raise unknown_name("encoder", name, own)
+    near = get_close_matches(name.lower(), ENCODERS, n=SHOWN_NAMES, cutoff=0.6)
     if ":" in name:
         return
     from wsi_kd.features.network import timm_names
 
     known = timm_names()
     if name.split(".", 1)[0] not in known:
-        raise unknown_name(
-            "encoder", name, {*own, *get_close_matches(name, known, n=SHOWN_NAMES, cutoff=0.5)}
-        )
+        of_timm = get_close_matches(name, known, n=SHOWN_NAMES, cutoff=0.5)
+        raise unknown_name("encoder", name, {*own, *near, *of_timm})

@@ -1,125 +1,105 @@
-"""Feature files of other programs: TRIDENT and CLAM (HDF5), STAMP (HDF5), CLAM's .pt tensors.
+"""Features of other programs, each slide as a `FeatureFile`: TRIDENT, CLAM, STAMP, torchmil, slide2vec.
 
-| program | datasets | coordinates |
-|---|---|---|
-| TRIDENT | `features` (N, D) or (1, N, D), `coords` (N, 2) | level-0 px, top-left; tile size in attributes |
-| CLAM | `features` (N, D), `coords` (N, 2) | level-0 px, top-left |
-| CLAM `.pt` | one tensor (N, D) | none |
-| STAMP | `feats` (N, D), `coords` (N, 2) | um, top-left: the slide's resolution is needed |
-
-Their files carry no hash, so only their form and values can be checked.
+`foreign_folders` finds the files, `foreign_hdf5` and `foreign_arrays` read them, `foreign_header` brings what
+they tell to this project's words. Their files carry no hash, so only form and values can be checked.
+docs/interchange.md says what each layout holds and what is lost.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import numpy as np
 
 from wsi_kd.core.errors import BadInput
-from wsi_kd.core.records import SlideStatus
-from wsi_kd.core.shapes import Coords, FeatureArray
-from wsi_kd.features.store import FeatureFile, Hdf5Dataset, Hdf5File, open_hdf5, plain_dataset, require_finite
+from wsi_kd.core.shapes import Coords
+from wsi_kd.features.foreign_arrays import read_clam_tensor, read_slide2vec, read_torchmil
+from wsi_kd.features.foreign_folders import AUTO, ForeignSlide, Layout, foreign_slide
+from wsi_kd.features.foreign_hdf5 import REMAKE, read_hdf5
+from wsi_kd.features.foreign_header import foreign_header, told_mpp
+from wsi_kd.features.foreign_parts import ForeignParts
+from wsi_kd.features.store import FeatureFile, read_features, require_finite
 
-REMAKE = "the program that wrote it"
 UNKNOWN_LABEL = -1
-MAX_VALUES = 2**32  # 16 GiB of float32: more is a damaged shape, not a slide
+Reader = Callable[[ForeignSlide], ForeignParts]
+_READERS: Final[dict[Layout, Reader]] = {
+    "trident": read_hdf5,
+    "clam": read_hdf5,
+    "stamp": read_hdf5,
+    "hdf5": read_hdf5,
+    "clam_pt": read_clam_tensor,
+    "torchmil": read_torchmil,
+    "slide2vec": read_slide2vec,
+}
 
 
-def read_foreign_features(path: Path, *, slide_mpp: float | None = None) -> FeatureFile:
-    """Read another program's feature file of one slide.
+class UnknownResolution(BadInput):
+    """Positions in um cannot be placed on a slide whose um/px nobody tells."""
+
+
+def read_foreign_features(
+    path: Path, *, layout: str = AUTO, slide_mpp: float | None = None, encoder: str = ""
+) -> FeatureFile:
+    """Read one slide's feature file, another program's or our own.
 
     Args:
-        path: `<slide_id>.h5` or `<slide_id>.pt`.
+        path: the file.
+        layout: of the folder it lies in; auto: what names and content show.
         slide_mpp: um/px of level 0; needed for STAMP, whose coordinates are in um.
+        encoder: name of what made the features, where the file does not say.
 
     Raises:
-        BadInput: no such file, none of the four layouts, damaged, values that are not finite.
+        BadInput: no such file, none of the layouts, damaged, values that are not finite.
     """
-    if path.suffix == ".pt":
-        features = _read_tensor(path)
-        coords, attributes = np.zeros((len(features), 2), np.int64), {}
-        layout = "clam_pt"
-    else:
-        with open_hdf5(path, remake=REMAKE) as file:
-            layout = "stamp" if "feats" in file else "trident_or_clam"
-            features = _features(plain_dataset(file, "feats" if layout == "stamp" else "features"))
-            attributes = {**_plain(file.attrs), **_plain(plain_dataset(file, "coords").attrs)}
-            coords = _coords(file, path, slide_mpp=slide_mpp if layout == "stamp" else None, layout=layout)
-    if len(features) != len(coords):
-        raise BadInput(
-            f"{path}: {len(features)} features but {len(coords)} coordinates; make it anew with {REMAKE}"
-        )
-    require_finite(features, where=path, remake=REMAKE)
-    labels = np.full(len(features), UNKNOWN_LABEL, np.int8)
-    header = _header(path, attributes, layout=layout, slide_mpp=slide_mpp, feature_dim=features.shape[1])
-    return FeatureFile(path.stem, features, coords, labels, header)
+    return read_foreign_slide(foreign_slide(path, layout), slide_mpp=slide_mpp, encoder=encoder)
 
 
-def _features(dataset: Hdf5Dataset) -> FeatureArray:
-    if dataset.size > MAX_VALUES or dataset.dtype.kind != "f":
-        raise ValueError(f"features of shape {dataset.shape} and type {dataset.dtype}")
-    return _rows(np.asarray(dataset[()]))
+def read_foreign_slide(
+    slide: ForeignSlide, *, slide_mpp: float | None = None, encoder: str = ""
+) -> FeatureFile:
+    """Read a slide that `find_foreign` found; memory: this slide's features, twice at most.
 
-
-def _rows(values: np.ndarray) -> FeatureArray:
-    """Bring (N, D) or (1, N, D) to (N, D) in native float16 or float32."""
-    if values.ndim == 3 and len(values) == 1:  # noqa: PLR2004 - TRIDENT's batch axis
-        values = values[0]
-    if values.ndim != 2:  # noqa: PLR2004 - rows and columns
-        raise ValueError(f"features of shape {values.shape}, expected (tiles, features)")
-    return values.astype(np.float16 if values.dtype.itemsize == np.float16().itemsize else np.float32)
-
-
-def _coords(file: Hdf5File, path: Path, *, slide_mpp: float | None, layout: str) -> Coords:
-    values = np.asarray(plain_dataset(file, "coords")[()], np.float64)
-    if values.ndim != 2 or values.shape[1] != 2 or not np.isfinite(values).all():  # noqa: PLR2004 - x and y
-        raise ValueError(f"coordinates of shape {values.shape}, expected finite (tiles, 2)")
-    if layout != "stamp":
-        return np.rint(values).astype(np.int64)
-    if slide_mpp is None:
-        raise BadInput(f"{path}: STAMP's coordinates are in um; give the slide's um/px (column slide_mpp)")
-    return np.rint(values / slide_mpp).astype(np.int64)
-
-
-def _header(
-    path: Path, attributes: Mapping[str, Any], *, layout: str, slide_mpp: float | None, feature_dim: int
-) -> dict[str, Any]:
-    """Translate what the attributes tell into this project's words; the rest stays under `foreign`."""
-    tile_level0_px = float(attributes.get("patch_size_level0", 0.0))
-    tile_px = int(attributes.get("patch_size", attributes.get("tile_size_px", 0)))
-    tile_um = float(attributes.get("tile_size_um", 0.0))
-    if tile_um and slide_mpp:
-        tile_level0_px = tile_um / slide_mpp
-    return {
-        "slide_id": path.stem,
-        "status": str(SlideStatus.OK),
-        "reason": "",
-        "layout": layout,
-        "tile_px": tile_px,
-        "tile_mpp": tile_um / tile_px if tile_um and tile_px else 0.0,
-        "tile_level0_px": tile_level0_px,
-        "overlap_px": int(attributes.get("overlap", 0)),
-        "slide_mpp": slide_mpp or 0.0,
-        "encoder": str(attributes.get("extractor", "")),
-        "feature_dim": feature_dim,
-        "foreign": dict(attributes),
-    }
-
-
-def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep the attributes that are single numbers or texts, as JSON values."""
-    values = {
-        key: value.item() if isinstance(value, np.generic) else value for key, value in attributes.items()
-    }
-    return {key: value for key, value in values.items() if isinstance(value, str | int | float)}
-
-
-def _read_tensor(path: Path) -> FeatureArray:
-    from wsi_kd.features.weights import load_pickle
-
-    loaded = load_pickle(path)
+    Raises:
+        BadInput: damaged, not finite, rows without positions.
+        UnknownResolution: STAMP's um without a resolution; a `BadInput` too.
+    """
+    if slide.layout == "wsi_kd":
+        return read_features(slide.path)
     try:
-        return _rows(loaded.float().numpy() if str(loaded.dtype) == "torch.bfloat16" else loaded.numpy())
-    except (AttributeError, TypeError, ValueError) as error:
-        raise BadInput(f"{path}: {error}; expected one tensor (tiles, features)") from None
+        parts = _READERS[slide.layout](slide)
+    except (ValueError, MemoryError) as error:
+        raise BadInput(f"{slide.path}: {error}; make it anew with: {REMAKE}") from None
+    _check_rows(slide, parts)
+    require_finite(parts.features, where=slide.path, remake=REMAKE)
+    coords = _level0_coords(slide, parts, slide_mpp=slide_mpp)
+    labels = parts.tile_labels
+    return FeatureFile(
+        slide_id=slide.slide_id,
+        features=parts.features,
+        coords=coords,
+        tile_labels=np.full(len(coords), UNKNOWN_LABEL, np.int8) if labels is None else labels,
+        header=foreign_header(slide, parts, coords=coords, slide_mpp=slide_mpp, encoder=encoder),
+    )
+
+
+def _check_rows(slide: ForeignSlide, parts: ForeignParts) -> None:
+    counts = {"coordinates": parts.coords, "instance labels": parts.tile_labels}
+    for what, values in counts.items():
+        if values is not None and len(values) != len(parts.features):
+            raise BadInput(
+                f"{slide.path}: {len(parts.features)} features but {len(values)} {what}; "
+                f"make it anew with {REMAKE}"
+            )
+
+
+def _level0_coords(slide: ForeignSlide, parts: ForeignParts, *, slide_mpp: float | None) -> Coords:
+    if parts.coords is None:
+        return np.zeros((len(parts.features), 2), np.int64)
+    if parts.unit == "level0_px":
+        return np.asarray(np.rint(parts.coords), np.int64)
+    mpp = told_mpp(parts.attributes, slide_mpp).mpp
+    if not mpp:
+        raise UnknownResolution(
+            f"{slide.path}: STAMP's coordinates are in um; give the slide's um/px (column slide_mpp)"
+        )
+    return np.asarray(np.rint(parts.coords / mpp), np.int64)

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
@@ -14,26 +13,21 @@ from wsi_kd.core.device import choose_device, matmul_dtype
 from wsi_kd.core.errors import BadInput, RunFailed
 from wsi_kd.core.files import file_hash
 from wsi_kd.core.shapes import TileBatch
+from wsi_kd.features.architecture import Architecture
+from wsi_kd.features.encoder_row import IMAGENET_MEAN, IMAGENET_STD, Color, EncoderRow
+from wsi_kd.features.encoder_table import ENCODERS
+from wsi_kd.features.known_network import CLASSIFIER, build_known
+from wsi_kd.features.preparation import Preparation, prepare_tiles
+from wsi_kd.features.timm_weights import check_timm_weights, no_weights
 from wsi_kd.features.torchvision_import import import_timm, import_torchvision
 from wsi_kd.features.weights import load_weights, read_weights, weights_hash
 
-Color = tuple[float, float, float]
-
-IMAGENET_MEAN: Color = (0.485, 0.456, 0.406)
-IMAGENET_STD: Color = (0.229, 0.224, 0.225)
 TORCHVISION_INPUT_PX = 224
 VECTOR_PER_TILE = 2  # axes of an output (tiles, features)
 
 
-class Architecture(NamedTuple):
-    """A network without its classifier, and what it asks of its input."""
-
-    network: nn.Module
-    input_px: int
-    pixel_mean: Color
-    pixel_std: Color
-    classifier: tuple[str, ...]
-    """How the names of classifier weights begin; such weights in a file are left aside."""
+def _told(preparation: Preparation) -> dict[str, Any]:
+    return {"resize_px": preparation.resize_px, "interpolation": preparation.interpolation}
 
 
 class PooledFeatures(nn.Module):
@@ -67,7 +61,25 @@ class NetworkEncoder:
         weights_hash: str,
         dtype: torch.dtype,
         device: torch.device,
+        preparation: Preparation | None = None,
     ) -> None:
+        """Freeze a network; see `create_network_encoder` for one with weights.
+
+        Args:
+            name: of the encoder.
+            network: from normalized pixels (tiles, 3, input_px, input_px) to vectors (tiles, features).
+            input_px: edge that the network is fed.
+            pixel_mean: subtracted from pixels in 0-1.
+            pixel_std: divides pixels in 0-1.
+            model_arguments: told in `settings`.
+            weights_hash: of the weights.
+            dtype: that it computes in.
+            device: that it computes on.
+            preparation: how tiles are resized; None: this project's way, told nowhere as it always was so.
+
+        Raises:
+            BadInput: the network does not take this edge, or gives no vector.
+        """
         self.name = name
         self.input_px: int | None = input_px
         self.weights_hash = weights_hash
@@ -76,8 +88,10 @@ class NetworkEncoder:
             "pixel_mean": list(pixel_mean),
             "pixel_std": list(pixel_std),
             "model_arguments": dict(model_arguments),
+            **({} if preparation is None else _told(preparation)),
         }
         self._input_px = input_px
+        self._preparation = preparation or Preparation(input_px, input_px, "area")
         self._dtype = dtype
         self._device = device
         self._mean = torch.tensor(pixel_mean, device=device).view(1, 3, 1, 1) * 255.0
@@ -96,7 +110,7 @@ class NetworkEncoder:
         if not len(tiles):
             return np.zeros((0, self.feature_dim), np.float32)
         try:
-            return self._forward(self._resized(tiles)).float().cpu().numpy()
+            return self._forward(prepare_tiles(tiles, self._preparation)).float().cpu().numpy()
         except torch.OutOfMemoryError:
             raise RunFailed(
                 f"encoder '{self.name}': {len(tiles)} tiles do not fit the GPU's memory; "
@@ -110,14 +124,6 @@ class NetworkEncoder:
         encoded: Tensor = self._network(((pixels - self._mean) * self._scale).to(self._dtype))
         return encoded
 
-    def _resized(self, tiles: TileBatch) -> np.ndarray:
-        edge = tiles.shape[1]
-        size = (self._input_px, self._input_px)
-        if tiles.shape[1:3] == size:
-            return np.ascontiguousarray(tiles)
-        how = cv2.INTER_AREA if self._input_px < edge else cv2.INTER_LINEAR
-        return np.stack([cv2.resize(np.ascontiguousarray(tile), size, interpolation=how) for tile in tiles])
-
     def _probe(self) -> int:
         blank = np.zeros((1, self._input_px, self._input_px, 3), np.uint8)
         try:
@@ -129,7 +135,10 @@ class NetworkEncoder:
                 "leave embed.input_px unset or give the size it asks for"
             ) from None
         if len(shape) != VECTOR_PER_TILE:
-            raise BadInput(f"encoder '{self.name}': gives {shape} for one tile, expected one vector")
+            raise BadInput(
+                f"encoder '{self.name}': gives {shape} for one tile, expected one vector; "
+                "wsi-kd encoders lists those whose tokens are read here"
+            )
         return shape[1]
 
 
@@ -171,13 +180,16 @@ def create_architecture(name: str, *, model_arguments: Mapping[str, Any], pretra
     """Build a network of timm or torchvision without its classifier.
 
     Args:
-        name: `torchvision:<name>` or a name of timm.
+        name: `torchvision:<name>`, a name of timm, or a short name of the encoder table (never pretrained
+            here: `create_known_encoder` looks up its weights).
         model_arguments: keywords of timm's constructor.
         pretrained: with its library's own weights; else with new ones, drawn from torch's global generator.
 
     Raises:
         BadInput: an unknown network, arguments it does not take, weights that cannot be had.
     """
+    if name in ENCODERS:
+        return _known_architecture(ENCODERS[name], model_arguments)
     if not name.startswith("torchvision:"):
         return _timm_architecture(name, model_arguments, pretrained=pretrained)
     if model_arguments:
@@ -190,12 +202,18 @@ def timm_names() -> list[str]:
     return list(import_timm().list_models())
 
 
+def _known_architecture(row: EncoderRow, arguments: Mapping[str, Any]) -> Architecture:
+    network = build_known(row, without_weights=False, arguments=arguments)
+    sight = row.sight
+    return Architecture(network, sight.input_px, sight.pixel_mean, sight.pixel_std, CLASSIFIER)
+
+
 def _torchvision_architecture(name: str, *, pretrained: bool) -> Architecture:
     models = import_torchvision().models
     try:
         network = models.get_model(name, weights="DEFAULT" if pretrained else None)
     except OSError as error:
-        raise _no_weights(f"torchvision:{name}", error) from None
+        raise no_weights(f"torchvision:{name}", error) from None
     return Architecture(
         PooledFeatures(network.features), TORCHVISION_INPUT_PX, IMAGENET_MEAN, IMAGENET_STD, ("classifier.",)
     )
@@ -204,13 +222,14 @@ def _torchvision_architecture(name: str, *, pretrained: bool) -> Architecture:
 def _timm_architecture(name: str, arguments: Mapping[str, Any], *, pretrained: bool) -> Architecture:
     timm = import_timm()
     if pretrained and ":" not in name and not timm.is_model_pretrained(name):
-        raise _no_weights(name, "timm has none for it")
+        raise no_weights(name, "timm has none for it")
+    check_timm_weights(name, pretrained=pretrained)
     try:
         network = timm.create_model(name, pretrained=pretrained, num_classes=0, **arguments)
     except (
         Exception
     ) as error:  # the hub client and timm raise their own, OSError, RuntimeError, ValueError...
-        raise _no_weights(name, error) from None
+        raise no_weights(name, error) from None
     asked: Mapping[str, Any] = timm.data.resolve_data_config({}, model=network)
     classifier = network.pretrained_cfg.get("classifier") or ()
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
@@ -220,12 +239,4 @@ def _timm_architecture(name: str, arguments: Mapping[str, Any], *, pretrained: b
         tuple(asked["mean"]),
         tuple(asked["std"]),
         tuple(f"{part}." for part in names),
-    )
-
-
-def _no_weights(name: str, reason: object) -> BadInput:
-    what = " ".join(str(reason).split())[:200]
-    return BadInput(
-        f"encoder '{name}': cannot be had with its weights ({what}); give a local file as embed.weights, "
-        "or run once with network access (and a hub login where one is asked)"
     )

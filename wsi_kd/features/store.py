@@ -3,8 +3,8 @@
 The file's first line, in HDF5's user block, is the header as JSON with its own hash (`content_sha256`) and
 the sha256 of all that follows (`body_sha256`): `read_header` reads that line alone, and damaged bytes never
 reach the HDF5 library, which can hang or return other numbers on them. Behind it: contiguous datasets
-(`coords`, `features`, ...), TRIDENT's attributes on `coords`, the main keys as root attributes, the header
-again as text in `header`.
+(`coords`, `features`, the measures of `features.quality`, ...), TRIDENT's attributes on `coords`, the main
+keys as root attributes, the header again as text in `header`.
 """
 
 import hashlib
@@ -22,8 +22,9 @@ from jaxtyping import Float32
 from wsi_kd import __version__
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash, publish
-from wsi_kd.core.provenance import SCHEMA_VERSION, check_schema
+from wsi_kd.core.provenance import check_schema, schema_version
 from wsi_kd.core.shapes import Coords, FeatureArray, TileLabels
+from wsi_kd.features.quality import TileQuality, unknown_quality
 
 Hdf5File: TypeAlias = h5py.File
 Hdf5Dataset: TypeAlias = h5py.Dataset
@@ -41,7 +42,12 @@ ROOT_KEYS = (
     "encoder",
 )
 TILE_COLUMNS = {"coords": "<i8", "tissue_fraction": "<f4", "tile_labels": "|i1"}
-FEATURE_COLUMNS = {"features": "<f2 <f4 |u1", "coords": "<i8", "tile_labels": "|i1"}
+FEATURE_COLUMNS = {
+    "features": "<f2 <f4 |u1",
+    "coords": "<i8",
+    "tile_labels": "|i1",
+    **dict.fromkeys(TileQuality._fields, "<f4"),
+}
 MAX_HEADER_BYTES = 16 << 20
 OBJECTIVE_MPP = 10.0  # a 10x objective is taken as 1 um/px: TRIDENT's own convention
 
@@ -64,6 +70,9 @@ class FeatureFile(NamedTuple):
     coords: Coords
     tile_labels: TileLabels
     header: dict[str, Any]
+    quality: TileQuality | None = None
+    """Measures of each tile. None, of tiles that nobody measured, is stored as `UNKNOWN` (-1), never as NaN;
+    what `read_features` returns always has them."""
 
 
 def write_tiles(path: Path, tiles: TileFile) -> None:
@@ -78,7 +87,13 @@ def write_tiles(path: Path, tiles: TileFile) -> None:
 
 def write_features(path: Path, slide: FeatureFile) -> None:
     """Write a feature file through `publish`: `features` float16, float32 or (pixels) uint8 as given."""
-    arrays = {"features": slide.features, "coords": slide.coords, "tile_labels": slide.tile_labels}
+    quality = slide.quality or unknown_quality(len(slide.coords))
+    arrays = {
+        "features": slide.features,
+        "coords": slide.coords,
+        "tile_labels": slide.tile_labels,
+        **quality._asdict(),
+    }
     _write(path, arrays, {**slide.header, "kind": "features", "slide_id": slide.slide_id})
 
 
@@ -100,7 +115,8 @@ def read_features(path: Path) -> FeatureFile:
     """
     header, arrays = _read(path, "features", FEATURE_COLUMNS)
     require_finite(arrays["features"], where=path, remake=REMAKE["features"])
-    return FeatureFile(slide_id=header["slide_id"], **arrays, header=header)
+    quality = TileQuality(**{name: arrays.pop(name) for name in TileQuality._fields})
+    return FeatureFile(slide_id=header["slide_id"], **arrays, header=header, quality=quality)
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -177,7 +193,7 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray], header: Mapping[str, An
     rows = {name: len(array) for name, array in arrays.items()}
     if len(set(rows.values())) != 1:
         raise ValueError(f"the arrays of one file need one row a tile, got {rows}")
-    full = {**header, "schema_version": SCHEMA_VERSION}
+    full = {**header, "schema_version": schema_version(str(header["kind"]))}
     block_bytes = _block_bytes(_header_line(full, "0" * 64))
     with publish(path) as temporary:
         # Built in memory: the HDF5 library can crash when the disk is full in the middle of a file.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".torch")
 WRAPPERS = ("state_dict", "model")
 SHOWN_KEYS = 3
 
@@ -88,7 +88,8 @@ def load_weights(
             f"{where}: not the weights of this encoder: {'; '.join(told)}; "
             "correct embed.weights or embed.encoder"
         )
-    network.load_state_dict(given, strict=False)
+    on_meta = any(parameter.is_meta for parameter in network.parameters())
+    network.load_state_dict(given, strict=False, assign=on_meta)
 
 
 def weights_hash(network: nn.Module) -> str:

@@ -47,7 +47,20 @@ SLIDE_KEYS = (
 """Members of a feature file's header that a prediction repeats; no other metadata of a slide is written."""
 
 MODEL_KEYS = ("recipe", "teacher", "seed", "fold", "epoch", "weights_sha256", "student_pooling", "top_k")
-PATH_KEYS = frozenset({"weights", "edited_dir", "given", "manifest", "slides_dir", "results_dir"})
+PATH_KEYS = frozenset(
+    {
+        "network",
+        "weights",
+        "weights_dir",
+        "edited_dir",
+        "folder",
+        "given",
+        "manifest",
+        "slides_dir",
+        "results_dir",
+        "target",
+    }
+)
 
 
 class SlideOutcome(NamedTuple):

@@ -10,8 +10,9 @@ from wsi_kd.features.store import FeatureFile
 from wsi_kd.inference.predict import SlidePrediction, predict_bag
 from wsi_kd.training.checkpoint import LoadedModel
 
-MUST_AGREE = ("encoder", "encoder_settings", "weights_hash", "feature_dim")
-"""What makes features readable by a model: members of both headers."""
+MUST_AGREE = ("encoder", "encoder_settings", "weights_hash", "feature_dim", "stain")
+"""What makes features readable by a model: members of both headers, an absent one as good as an empty one."""
+SHOWN_CHARACTERS = 100
 
 
 def predict_slide(loaded: LoadedModel, slide: FeatureFile, *, device: torch.device) -> SlidePrediction:
@@ -43,9 +44,15 @@ def check_features(
         BadInput: what differs, and the remedy.
     """
     for key in MUST_AGREE:
-        found, expected = slide_header.get(key), model_header.get(key)
+        found, expected = (header.get(key) or None for header in (slide_header, model_header))
         if found != expected:
             raise BadInput(
-                f"{slide_id}: the features have {key} {found!r}, the model was trained on {expected!r}; "
+                f"{slide_id}: the features have {key} {_short(found)}, the model was trained on "
+                f"{_short(expected)}; "
                 "embed the slide with the model's encoder and weights, or train anew"
             )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

@@ -46,7 +46,7 @@ class Caution(NamedTuple):
     per_class: bool = True
     """Whether each class has its own quota."""
     class_shares: tuple[float, ...] | None = None
-    """Of the quotas, one a class, where they are known; None: those of the predictions."""
+    """Of the quotas, one a class, where they are known; None: those of the predictions for the candidates."""
     require_agreement: bool = False
     """Whether all views must predict the label."""
     refresh: bool = True
@@ -116,6 +116,8 @@ def label_cautiously(
     Raises:
         BadInput: as `select_cautiously`; no label at all, or a class of the model that has none.
     """
+    if not bool((labels != UNLABELED).any()):
+        raise BadInput("no sample has a label; label some of each class")
     current = labels.clone()
     model = first = train(current, None)
     _check_classes(current, views[0](model) if views else None)
@@ -165,7 +167,7 @@ def select_cautiously(
             predicted,
             open_rows,
             count=caution.per_round,
-            shares=_shares(caution, predicted, classes=mean.shape[1]),
+            shares=_shares(caution, predicted[candidates], classes=mean.shape[1]),
         )
         if caution.per_class
         else _most_confident(confidence, open_rows, caution.per_round)
@@ -246,8 +248,12 @@ def _by_quota(
 
 
 def _shares(caution: Caution, predicted: Tensor, *, classes: int) -> Tensor:
+    """Return each class's share of a round: of the predictions for those that may get a label, and no others.
+
+    What is labeled already, or held out, says nothing of what is still to be labeled.
+    """
     if caution.class_shares is None:
-        return torch.bincount(predicted, minlength=classes).double() / len(predicted)
+        return torch.bincount(predicted, minlength=classes).double() / max(len(predicted), 1)
     given = torch.tensor(caution.class_shares, dtype=torch.float64)
     return given / given.sum()
 

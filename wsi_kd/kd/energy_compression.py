@@ -77,17 +77,36 @@ class LangevinSampler(NamedTuple):
         condition = student.detach()
         current = condition.clone()
         for _ in range(self.steps):
-            with torch.enable_grad():
-                moving = current.requires_grad_()
-                (slope,) = torch.autograd.grad(energy(moving, condition).sum(), moving)
-            if not bool(slope.isfinite().all()):
-                raise RunFailed(
-                    "the energy's gradient is not finite; normalize its layers spectrally, or lower its "
-                    "learning rate or the chain's step"
-                )
-            noise = torch.randn(current.shape, generator=generator).to(current)
-            current = (moving.detach() - self.eta * slope + self.sigma * noise).clamp(LOW, HIGH)
+            current = langevin_step(
+                energy, current, condition, eta=self.eta, sigma=self.sigma, generator=generator
+            )
         return current
+
+
+def langevin_step(
+    energy: nn.Module,
+    current: Tensor,
+    condition: Tensor,
+    *,
+    eta: float,
+    sigma: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return t - eta grad E(t, s) + sigma noise for each chain, clamped to [-1, 1].
+
+    Raises:
+        RunFailed: the energy's gradient is not finite.
+    """
+    with torch.enable_grad():
+        moving = current.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(energy(moving, condition).sum(), moving)
+    if not bool(slope.isfinite().all()):
+        raise RunFailed(
+            "the energy's gradient is not finite; normalize its layers spectrally, or lower its "
+            "learning rate or the chain's step"
+        )
+    noise = torch.randn(current.shape, generator=generator).to(current)
+    return (moving.detach() - eta * slope + sigma * noise).clamp(LOW, HIGH)
 
 
 class GridSampler(NamedTuple):
@@ -160,7 +179,7 @@ class VEMLoss(nn.Module):
             BadInput: outputs of other shapes.
             RunFailed: energies that are not finite.
         """
-        _check_pair(teacher, student)
+        _check_pair(teacher, student, samples)
         condition = student.detach()
         real, drawn = self.energy(teacher.detach(), condition), self.energy(samples, condition)
         _check_energies(real, drawn)
@@ -175,7 +194,7 @@ class VEMLoss(nn.Module):
             BadInput: outputs of other shapes.
             RunFailed: energies that are not finite.
         """
-        _check_pair(teacher, student)
+        _check_pair(teacher, student, samples)
         frozen = {name: value.detach() for name, value in self.energy.named_parameters()}
         frozen |= dict(self.energy.named_buffers())
 
@@ -238,10 +257,16 @@ def _on_grid(energy: nn.Module, grid: Tensor, student: Tensor) -> Tensor:
     outputs = grid.repeat(samples, 1)
     conditions = student.repeat_interleave(len(grid), dim=0)
     energies: Tensor = energy(outputs, conditions).view(samples, len(grid))
+    _check_energies(energies)
     return energies
 
 
-def _check_pair(teacher: Tensor, student: Tensor) -> None:
+def _check_pair(teacher: Tensor, student: Tensor, samples: Tensor) -> None:
+    if samples.shape != student.shape:
+        raise BadInput(
+            f"samples are {tuple(samples.shape)} and the student's outputs {tuple(student.shape)}; draw them "
+            "in the same step: samples = vem.sample(student)"
+        )
     if teacher.shape != student.shape:
         raise BadInput(
             f"the teacher's outputs are {tuple(teacher.shape)} and the student's {tuple(student.shape)}; "
@@ -249,8 +274,8 @@ def _check_pair(teacher: Tensor, student: Tensor) -> None:
         )
 
 
-def _check_energies(real: Tensor, drawn: Tensor) -> None:
-    if not bool(torch.stack([real.detach().isfinite().all(), drawn.detach().isfinite().all()]).all()):
+def _check_energies(*energies: Tensor) -> None:
+    if not bool(torch.stack([one.detach().isfinite().all() for one in energies]).all()):
         raise RunFailed(
             "energies are not finite; normalize the energy network's layers spectrally, or lower its "
             "learning rate"

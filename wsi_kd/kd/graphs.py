@@ -1,7 +1,9 @@
 """Small graph networks in plain torch, for cautious pseudo labels on graphs: GCN, autoencoder, augmentation.
 
-Graphs here are of tiles of a slide or of the like: their edges are a (2, edges) list of pairs, each pair
-once, without self-loops. Propagation is P = D^-1/2 (A + I) D^-1/2, a sparse matrix.
+Graphs here are of tiles of a slide or of the like: undirected, their edges a (2, edges) tensor of pairs. What
+torch_geometric calls `edge_index` is one, with each pair both ways and perhaps loops: `undirected` brings any
+to one form, each pair once and no loops, which `propagation` does by itself. Propagation is
+P = D^-1/2 (A + I) D^-1/2, a sparse matrix; torch_geometric's `gcn_norm` of an undirected graph is the same.
 
 Source: Kipf and Welling, ICLR 2017 (arXiv 1609.02907); the autoencoder is arXiv 1611.07308.
 """
@@ -20,17 +22,36 @@ def propagation(
     """Return the (nodes, nodes) sparse propagation matrix of an undirected graph.
 
     Raises:
-        BadInput: no edges, nodes that are not there, self-loops.
+        BadInput: as `undirected`.
     """
-    if edges.ndim != 2 or len(edges) != 2 or not edges.shape[1]:  # noqa: PLR2004  # from, to
-        raise BadInput(f"edges of shape {tuple(edges.shape)}; expected (2, edges), one edge at least")
-    if int(edges.min()) < 0 or int(edges.max()) >= nodes or bool((edges[0] == edges[1]).any()):
-        raise BadInput(f"edges must join different nodes of 0 to {nodes - 1}")
+    edges = undirected(edges, nodes)
     loops = torch.arange(nodes, device=edges.device).expand(2, nodes)
     both = torch.cat([edges, edges.flip(0), loops], dim=1)
     degrees = torch.bincount(both[0], minlength=nodes).to(dtype)
     values = (degrees[both[0]] * degrees[both[1]]).rsqrt()
     return torch.sparse_coo_tensor(both, values, (nodes, nodes), check_invariants=False).coalesce()
+
+
+def undirected(edges: Int64[Tensor, "two edges"], nodes: int) -> Int64[Tensor, "two pairs"]:
+    """Return each pair of joined nodes once, the lower node first, in order; loops are left out.
+
+    >>> undirected(torch.tensor([[1, 0, 2, 2, 1], [0, 1, 2, 1, 2]]), 3).tolist()
+    [[0, 1], [1, 2]]
+
+    Raises:
+        BadInput: no edge between two nodes, nodes that are not there.
+    """
+    if edges.ndim != 2 or len(edges) != 2 or not edges.shape[1]:  # noqa: PLR2004  # from, to
+        raise BadInput(f"edges of shape {tuple(edges.shape)}; expected (2, edges), one edge at least")
+    if int(edges.min()) < 0 or int(edges.max()) >= nodes:
+        raise BadInput(
+            f"edges join nodes {int(edges.min())} to {int(edges.max())}; expected 0 to {nodes - 1}"
+        )
+    low, high = edges.min(dim=0).values, edges.max(dim=0).values
+    pairs = torch.unique((low * nodes + high)[low < high])
+    if not len(pairs):
+        raise BadInput("all edges are loops; expected one edge between two different nodes at least")
+    return torch.stack([pairs // nodes, pairs % nodes])
 
 
 def grid_edges(coords: Int64[Tensor, "tiles two"], step: int) -> Int64[Tensor, "two edges"]:
@@ -58,7 +79,15 @@ def grid_edges(coords: Int64[Tensor, "tiles two"], step: int) -> Int64[Tensor, "
 def drop_edges(
     edges: Int64[Tensor, "two edges"], share: float, *, generator: torch.Generator
 ) -> Int64[Tensor, "two left"]:
-    """Return the edges without a random share of them; one is left at least."""
+    """Return the edges without a random share of them; one is left at least.
+
+    Of edges that stand both ways, as in an `edge_index`, take `undirected` first: else one way may stay.
+
+    Raises:
+        BadInput: no edges, a share outside [0, 1].
+    """
+    if not edges.shape[1] or not 0.0 <= share <= 1.0:
+        raise BadInput(f"share {share:g} of {edges.shape[1]} edges: expected 0 to 1, of one edge at least")
     kept = torch.rand(edges.shape[1], generator=generator) >= share
     kept[0] |= not bool(kept.any())
     return edges[:, kept]

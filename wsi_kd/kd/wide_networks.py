@@ -35,6 +35,8 @@ from wsi_kd.core.errors import BadInput
 
 BISECTIONS: Final = 200
 """Each halves the bracket; float64 is exhausted long before."""
+UNFITTED: Final = 1e-3
+"""Share of the logits' norm that the trained student may miss: one of a regular kernel misses 1e-8."""
 JITTER: Final = 1e-10
 """Share of the kernel's mean diagonal that is added to it, so that equal samples can be solved."""
 
@@ -99,10 +101,11 @@ def kernel_student(kernel: Float[Tensor, "rows columns"], logits: Float[Tensor, 
     """Train the infinitely wide student of a kernel on logits to the end.
 
     Raises:
-        BadInput: a kernel that is not square, symmetric and positive definite even with a little jitter.
+        BadInput: a kernel that is not square, symmetric and positive definite even with a little jitter, or
+            is so nearly singular that no student of it gives these logits.
     """
     factor = _cholesky(kernel, samples=len(logits))
-    coefficients = torch.cholesky_solve(logits.double()[:, None], factor)[:, 0]
+    coefficients = _solve(kernel, factor, logits)
     return KernelStudent(coefficients, math.sqrt(max(float(coefficients @ logits.double()), 0.0)))
 
 
@@ -118,6 +121,7 @@ def weight_norms(
         raise BadInput(f"counts {list(counts)}: expected numbers from 1 to {len(logits)}")
     largest = max(counts)
     factor = _cholesky(kernel[:largest, :largest], samples=largest)
+    _solve(kernel[:largest, :largest], factor, logits[:largest])
     # the first n entries of the solution depend on the first n samples alone
     whitened = torch.linalg.solve_triangular(factor, logits[:largest].double()[:, None], upper=False)[:, 0]
     sums = whitened.square().cumsum(0)
@@ -211,6 +215,19 @@ def _cholesky(kernel: Tensor, *, samples: int) -> Tensor:
             "take a kernel of more features, or leave out samples that are the same"
         )
     return factor
+
+
+def _solve(kernel: Tensor, factor: Tensor, logits: Tensor) -> Tensor:
+    """Return the coefficients, once it is known that they give the logits: jitter hides a singular kernel."""
+    wanted = logits.double()
+    coefficients = torch.cholesky_solve(wanted[:, None], factor)[:, 0]
+    missed = torch.linalg.vector_norm(kernel.double() @ coefficients - wanted)
+    if bool(missed > UNFITTED * torch.linalg.vector_norm(wanted)):
+        raise BadInput(
+            "the kernel is singular: samples that it cannot tell apart have different logits; take a kernel "
+            "of more features, or leave out samples that are the same"
+        )
+    return coefficients
 
 
 def check_task(teacher_logits: Tensor, labels: Tensor) -> None:

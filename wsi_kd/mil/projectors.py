@@ -13,7 +13,7 @@ alone, at the price of one more forward pass.
 """
 
 import math
-from typing import Final, Literal, TypeAlias
+from typing import ClassVar, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -23,7 +23,8 @@ from torch.utils.checkpoint import checkpoint
 from wsi_kd.core.errors import BadInput, unknown_name
 from wsi_kd.mil.colors import COLOR_STATISTICS
 from wsi_kd.mil.image_networks import CHANNELS, IMAGE_NETWORKS
-from wsi_kd.mil.scaling import FeatureScaling, scaled_linear
+from wsi_kd.mil.scaling import Affine, FeatureScaling, scaled_linear
+from wsi_kd.mil.stain_jitter import DensityChange, StainJitter, change_stains, draw_changes
 
 LINEAR: Final = "linear"
 AFFINE: Final = "affine"
@@ -38,6 +39,13 @@ Features: TypeAlias = Float[Tensor, "instances features"] | UInt8[Tensor, "insta
 """An encoder's numbers, or the pixels of a tile, row by row, red, green and blue side by side."""
 
 
+@runtime_checkable
+class FeatureProjector(Protocol):
+    """A projector that is given features and what standardizes them; the others are given pixels alone."""
+
+    reads_features: ClassVar[bool]
+
+
 class LinearProjector(nn.Linear):
     """relu(W x + b), x the standardized features; without the relu where not `rectified`.
 
@@ -45,6 +53,8 @@ class LinearProjector(nn.Linear):
     standardized feature, drawn from torch's global generator: what little data cannot tell apart from chance
     is then not learned.
     """
+
+    reads_features: ClassVar[bool] = True
 
     def __init__(self, feature_dim: int, hidden_dim: int, *, rectified: bool = True) -> None:
         super().__init__(feature_dim, hidden_dim)
@@ -59,19 +69,37 @@ class LinearProjector(nn.Linear):
         self, features: Float[Tensor, "instances features"], scaling: FeatureScaling | None = None
     ) -> Float[Tensor, "instances hidden"]:
         """Project features, which `scaling` standardizes unless they are already."""
-        summed = super().forward(features) if scaling is None else scaled_linear(features, scaling, self)
-        if self.noise > 0.0 and self.training and torch.is_grad_enabled():
-            drawn = torch.randn(len(summed), self.in_features, device=summed.device)
-            summed = summed + nn.functional.linear(self.noise * drawn, self.weight)
-        return torch.relu_(summed) if self.rectified else summed
+        affine = Affine(self.weight, self.bias)
+        noise = self.noise if self.training else 0.0
+        return project_features(features, scaling, affine, noise=noise, rectified=self.rectified)
+
+
+def project_features(
+    features: Float[Tensor, "instances features"],
+    scaling: FeatureScaling | None,
+    affine: Affine,
+    *,
+    noise: float,
+    rectified: bool,
+) -> Float[Tensor, "instances hidden"]:
+    """Project features, `scaling` None if they are standardized; noise is added where there is gradient."""
+    summed = (
+        nn.functional.linear(features, *affine)
+        if scaling is None
+        else scaled_linear(features, scaling, affine)
+    )
+    if noise > 0.0 and torch.is_grad_enabled():
+        drawn = torch.randn(len(summed), affine.weight.shape[1], device=summed.device)
+        summed = summed + nn.functional.linear(noise * drawn, affine.weight)
+    return torch.relu_(summed) if rectified else summed
 
 
 class ImageProjector(nn.Module):
     """relu(W network(pixels / 127.5 - 1) + b), chunk by chunk.
 
-    While it learns (train mode, with gradient) each tile is shown as `augmentation` says, drawn from torch's
-    global generator: `dihedral` is one of the square's eight symmetries, which tissue does not tell apart.
-    Without gradient tiles are shown as they are.
+    While it learns (train mode, with gradient) each tile is shown as `augmentation` and `stains` say, drawn
+    from torch's global generator: `dihedral` is one of the square's eight symmetries, which tissue does not
+    tell apart; see `stain_jitter` for the stains. Without gradient tiles are shown as they are.
     """
 
     def __init__(self, name: str, *, tile_px: int, hidden_dim: int) -> None:
@@ -82,43 +110,59 @@ class ImageProjector(nn.Module):
         self.head = nn.Linear(network.width, hidden_dim)
         self.chunk = 256
         self.augmentation: Augmentation = "none"
+        self.stains = StainJitter()
 
-    def learn_by(self, *, chunk: int, augmentation: Augmentation) -> None:
+    def learn_by(self, *, chunk: int, augmentation: Augmentation, stains: StainJitter | None = None) -> None:
         """Set how tiles are gone through with gradient; no weight and no prediction depends on it."""
         self.chunk, self.augmentation = chunk, augmentation
+        self.stains = stains or StainJitter()
 
     def forward(self, features: Features) -> Float[Tensor, "instances hidden"]:
         """Project flattened tiles of tile_px x tile_px x 3 values in 0-255."""
         learning = torch.is_grad_enabled()
         size = self.chunk if learning else max(1, QUIET_PIXELS // self.tile_px**2)
-        symmetry = self._draw(features) if learning and self.training else None
+        view = self._draw(features) if learning and self.training else _View(None, None)
         if len(features) <= size:
-            return self._project(features, symmetry)  # one chunk's activations: nothing to forget
+            return self._project(features, view)  # one chunk's activations: nothing to forget
         spans = [slice(start, start + size) for start in range(0, len(features), size)]
         project = self._project_twice if learning else self._project
-        return torch.cat([project(features[span], _part(symmetry, span)) for span in spans])
+        return torch.cat([project(features[span], view.part(span)) for span in spans])
 
-    def _draw(self, features: Features) -> Int64[Tensor, "instances"] | None:
-        if self.augmentation == "none":
-            return None
-        return torch.randint(SYMMETRIES, (len(features),), device=features.device)
+    def _draw(self, features: Features) -> "_View":
+        count, device = len(features), features.device
+        symmetry = None
+        if self.augmentation == "dihedral":
+            symmetry = torch.randint(SYMMETRIES, (count,), device=device)
+        return _View(symmetry, draw_changes(self.stains, count, device=device))
 
-    def _project_twice(self, features: Features, symmetry: Tensor | None) -> Float[Tensor, "chunk hidden"]:
+    def _project_twice(self, features: Features, view: "_View") -> Float[Tensor, "chunk hidden"]:
         projected: Tensor = checkpoint(
-            self._project, features, symmetry, use_reentrant=False, preserve_rng_state=False
+            self._project, features, view, use_reentrant=False, preserve_rng_state=False
         )
         return projected
 
-    def _project(self, features: Features, symmetry: Tensor | None) -> Float[Tensor, "chunk hidden"]:
+    def _project(self, features: Features, view: "_View") -> Float[Tensor, "chunk hidden"]:
         tiles = features.reshape(-1, self.tile_px, self.tile_px, CHANNELS)
-        if symmetry is not None:
-            tiles = turn(tiles, symmetry)
-        scaled = tiles.permute(0, 3, 1, 2).to(self.head.weight.dtype) / 127.5 - 1.0
+        if view.symmetry is not None:
+            tiles = turn(tiles, view.symmetry)
+        levels = tiles.to(self.head.weight.dtype)
+        if view.stains is not None:
+            levels = change_stains(levels, view.stains)
+        scaled = levels.permute(0, 3, 1, 2) / 127.5 - 1.0
         return torch.relu(self.head(self.network(scaled)))
 
 
-def _part(symmetry: Tensor | None, span: slice) -> Tensor | None:
-    return None if symmetry is None else symmetry[span]
+class _View(NamedTuple):
+    """How each of several tiles is shown; None: as it is."""
+
+    symmetry: Int64[Tensor, "tiles"] | None
+    stains: DensityChange | None
+
+    def part(self, span: slice) -> "_View":
+        return _View(
+            None if self.symmetry is None else self.symmetry[span],
+            None if self.stains is None else self.stains.part(span),
+        )
 
 
 def turn(tiles: Tensor, symmetry: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Features to comparable scales: the first layer, fitted on the training part, saved with the weights."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,13 @@ from torch import Tensor, nn
 
 CACHED_VALUES: Final = 1 << 18
 """Of one block of rows that is scaled and rounded on a CPU: 1 MiB in float32."""
+
+
+class Affine(NamedTuple):
+    """W x + b."""
+
+    weight: Float[Tensor, "outputs inputs"]
+    bias: Float[Tensor, "outputs"]
 
 
 class FeatureScaling(nn.Module):
@@ -38,7 +45,7 @@ class FeatureScaling(nn.Module):
 
 
 def scaled_linear(
-    features: Float[Tensor, "instances features"], scaling: FeatureScaling, layer: nn.Linear
+    features: Float[Tensor, "instances features"], scaling: FeatureScaling, layer: nn.Linear | Affine
 ) -> Float[Tensor, "instances hidden"]:
     """Return W (x - mean) / deviation + b without a scaled copy of all features in float32.
 

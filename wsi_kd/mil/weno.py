@@ -9,7 +9,7 @@ from wsi_kd.mil.colors import color_statistics
 from wsi_kd.mil.dropout import Dropout
 from wsi_kd.mil.instance_classifier import InstanceClassifier
 from wsi_kd.mil.outputs import BagOutput
-from wsi_kd.mil.projectors import LINEAR, Features, LinearProjector, create_projector, scaling_width
+from wsi_kd.mil.projectors import LINEAR, FeatureProjector, Features, create_projector, scaling_width
 from wsi_kd.mil.scaling import FeatureScaling
 
 
@@ -72,7 +72,7 @@ class TeacherStudent(nn.Module):
 
     def project(self, features: Features) -> Float[Tensor, "instances hidden"]:
         """Return what teacher and student share, before dropout."""
-        scaled = isinstance(self.projector, LinearProjector)
+        scaled = isinstance(self.projector, FeatureProjector)
         hidden: Tensor = self.projector(features, self.scaling) if scaled else self.projector(features)
         return hidden
 
@@ -82,6 +82,6 @@ class TeacherStudent(nn.Module):
         Those of the features, by the moments that scale them; where the projector reads pixels, of each
         tile's color statistics.
         """
-        read = isinstance(self.projector, LinearProjector)
+        read = isinstance(self.projector, FeatureProjector)
         z_scores: Tensor = self.scaling(features if read else color_statistics(features))
         return z_scores.square().mean(dim=1).sqrt()

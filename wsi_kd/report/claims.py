@@ -11,6 +11,7 @@ from wsi_kd.core.provenance import RESEARCH_ONLY, package_versions
 from wsi_kd.report.figures import series_chart
 from wsi_kd.report.numbers import count_cell
 from wsi_kd.report.page import Block, Cell, Chart, Column, Listing, Note, Page, Section, Table
+from wsi_kd.report.svg import standalone_svg
 
 SHOWN_HASH = 12
 
@@ -114,6 +115,15 @@ def _rows(measured: Measured) -> Table:
         for row in measured.found.observed
     )
     return Table("Observed: mean, standard deviation over the seeds, and each seed", columns, rows)
+
+
+def claim_svg(measured: Measured) -> str | None:
+    """Return the text of an SVG file with a claim's chart; None where it has none."""
+    found = measured.found
+    if not found.series:
+        return None
+    chart = series_chart(measured.method, found.series, x_label=found.x_label, y_label=found.y_label)
+    return standalone_svg(chart)
 
 
 def _chart(number: int, measured: Measured) -> list[Chart]:

@@ -15,6 +15,7 @@ STATUS_MEANINGS = {
     SlideStatus.UNREADABLE: "file cannot be opened or read",
     SlideStatus.DAMAGED_TILES: "too many tiles cannot be read",
     SlideStatus.TOO_FEW_TILES: "fewer tiles than asked for",
+    SlideStatus.MISSING_FEATURES: "no features among those given",
 }
 
 
@@ -73,6 +74,7 @@ def _all_slides(statuses: Sequence[StatusRow]) -> Table:
         Column("Slide"),
         Column("Status"),
         Column("Tiles", numeric=True),
+        Column("Tiles left out", numeric=True),
         Column("Tissue (mm²)", numeric=True),
         Column("Resolution (um/px)", numeric=True),
         Column("Resolution from"),
@@ -81,12 +83,26 @@ def _all_slides(statuses: Sequence[StatusRow]) -> Table:
     return Table("All slides", columns, tuple(_slide_row(row) for row in statuses), folded=True)
 
 
+def _left_out(row: StatusRow) -> Cell:
+    """Tell the share of tiles that were laid but not used, by reason."""
+    counts = {
+        "damaged": row.dropped_damaged,
+        "pen": row.dropped_pen,
+        "background": row.dropped_background,
+        "blurred": row.dropped_blurred,
+    }
+    shares = {name: count / max(row.tiles_laid, count) for name, count in counts.items() if count}
+    text = ", ".join(f"{share:.1%} {name}" for name, share in shares.items())
+    return Cell(text, number=sum(shares.values()))
+
+
 def _slide_row(row: StatusRow) -> tuple[Cell, ...]:
     known = row.slide_mpp > 0
     return (
         Cell(row.slide_id),
         Cell(str(row.status)),
         count_cell(row.tiles),
+        _left_out(row),
         Cell(f"{row.tissue_mm2:.2f}", number=row.tissue_mm2),
         number_cell(row.slide_mpp if known else None),
         Cell(row.mpp_source if known else ""),

@@ -71,6 +71,18 @@ def inline_svg(figure: Figure, *, name: str, title: str, description: str) -> st
     return ElementTree.tostring(root, encoding="unicode")
 
 
+def standalone_svg(inline: str) -> str:
+    """Return the text of a file for what `inline_svg` gave: on white, in ink, as a README shows it.
+
+    >>> standalone_svg('<svg width="9pt"><path stroke="currentColor" /></svg>').splitlines()[1]
+    '<rect width="100%" height="100%" fill="#ffffff" />'
+    """
+    opening, rest = inline.split(">", 1)
+    ground = '<rect width="100%" height="100%" fill="#ffffff" />'
+    space = 'xmlns="http://www.w3.org/2000/svg"'
+    return f'{opening} {space} color="{INK}">\n{ground}\n{rest}\n'
+
+
 def _describe(root: ElementTree.Element, *, name: str, title: str, description: str) -> None:
     root.attrib.pop("version", None)
     root.attrib.update(

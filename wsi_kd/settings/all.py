@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from wsi_kd.core.errors import BadInput
+from wsi_kd.settings.adopt import AdoptSettings
 from wsi_kd.settings.base import Section
 from wsi_kd.settings.faults import parse, read_mapping
 from wsi_kd.settings.models import SplitSettings, TrainSettings
-from wsi_kd.settings.results import EvaluateSettings, PredictSettings, ReportSettings
+from wsi_kd.settings.results import EvaluateSettings, PredictSettings, QcSettings, ReportSettings
 from wsi_kd.settings.run import RunSettings
 from wsi_kd.settings.slides import EmbedSettings, MaskSettings, SlidesSettings, TileSettings
+from wsi_kd.settings.stain import StainSettings
 
 
 class Settings(Section):
@@ -21,7 +23,10 @@ class Settings(Section):
     slides: SlidesSettings = SlidesSettings()
     mask: MaskSettings = MaskSettings()
     tile: TileSettings = TileSettings()
+    stain: StainSettings = StainSettings()
     embed: EmbedSettings = EmbedSettings()
+    adopt: AdoptSettings = AdoptSettings()
+    qc: QcSettings = QcSettings()
     split: SplitSettings = SplitSettings()
     train: TrainSettings = TrainSettings()
     predict: PredictSettings = PredictSettings()

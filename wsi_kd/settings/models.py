@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from wsi_kd.settings.base import Section
 from wsi_kd.settings.recipes import (
+    NOT_NARROWABLE,
     WITHOUT_ATTENTION,
     AutoSettings,
     DistillSettings,
@@ -14,6 +15,7 @@ from wsi_kd.settings.recipes import (
     InstanceSettings,
     MhimSettings,
     ProjectorName,
+    SpectralSettings,
     TeacherName,
 )
 
@@ -26,7 +28,8 @@ class SplitSettings(Section):
     seed: int = 0
     """Seed of the draw."""
     given: Path | None = None
-    """Splits made elsewhere: a folder of CLAM's splits_<i>.csv, or a table with fold_<i> columns."""
+    """Splits made elsewhere: a folder of CLAM's splits_<i>.csv (or _bool.csv), or a table with fold_<i>
+    columns; STAMP's and tables by case through `wsi-kd splits import`; see docs/interchange.md."""
 
 
 class MiningSettings(Section):
@@ -146,6 +149,14 @@ class TrainSettings(Section):
     """Tiles whose activations an image projector keeps at a time: less memory in smaller pieces."""
     image_augmentation: Literal["none", "dihedral"] = "dihedral"
     """How an image projector is shown what it learns from: dihedral turns and mirrors each tile by chance."""
+    stain_augmentation: Literal["none", "hed", "stain_matrix"] = "none"
+    """Beside it, another staining of each tile by chance: hed scales and shifts hematoxylin, eosin and a
+    third stain (Tellez et al. 2018); stain_matrix moves the colors of both; see docs/color.md."""
+    stain_strength: float = Field(default=0.05, ge=0, lt=1)
+    """hed: a stain becomes at most this share stronger or weaker; stain_matrix: deviation of the noise on the
+    stains' colors (of length 1)."""
+    stain_bias: float = Field(default=0.0, ge=0)
+    """hed: optical density added to or taken from each stain at most; above 0 it tints the glass too."""
     hidden_dim: int = Field(default=128, ge=1)
     """Width of the shared projector."""
     attention_dim: int = Field(default=64, ge=1)
@@ -168,6 +179,7 @@ class TrainSettings(Section):
     mhim: MhimSettings = MhimSettings()
     auto: AutoSettings = AutoSettings()
     distill: DistillSettings = DistillSettings()
+    spectral: SpectralSettings = SpectralSettings()
 
     @model_validator(mode="after")
     def _labels_can_be_made(self) -> Self:
@@ -193,6 +205,28 @@ class TrainSettings(Section):
                 f"distill.attention_weight {self.distill.attention_weight:g} learns from attention, and "
                 f"{large}, the teacher of recipe {self.distill.teacher_recipe}, has none; "
                 "set distill.attention_weight to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _layer_can_have_gates(self) -> Self:
+        if self.spectral.layer == "student" and not self.weno.student_hidden_dim:
+            raise ValueError(
+                "spectral.layer student is the student's hidden layer, and it has none; set "
+                "weno.student_hidden_dim to the width to start from"
+            )
+        if self.spectral.layer != "projector":
+            return self
+        teachers = {self.distill.teacher if recipe == "distill" else self.teacher for recipe in self.recipes}
+        for teacher in sorted(teachers & set(NOT_NARROWABLE)):
+            raise ValueError(
+                f"spectral.layer projector: teacher {teacher} has layers of the projector's width, so the "
+                "projector cannot be narrowed alone; take another teacher, or spectral.layer student"
+            )
+        if "distill" in self.recipes and self.distill.start != "random":
+            raise ValueError(
+                f"spectral.layer projector and distill.start {self.distill.start} both decide which neurons "
+                "the small model has; set one of them to its default"
             )
         return self
 

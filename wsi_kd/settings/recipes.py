@@ -76,6 +76,22 @@ class AutoSettings(Section):
     """Standard errors of the paired difference by which weno's loss may exceed abmil's: weno is kept."""
 
 
+NOT_NARROWABLE: Final = ("additive_mil", "dsmil", "transmil")
+"""Teachers with layers of the projector's width behind it: the projector cannot be narrowed alone."""
+
+
+class SpectralSettings(Section):
+    """Section `train.spectral`: a layer that learns which neurons it needs; wsi-kd prune cuts the rest."""
+
+    layer: Literal["none", "projector", "student"] = "none"
+    """projector: of width train.hidden_dim; student: its hidden layer, of width train.weno.student_hidden_dim
+    (recipes without one train as ever)."""
+    penalty: float = Field(default=0.01, gt=0)
+    """Weight of the squares of gates, weights and what reads the layer: more leaves fewer neurons."""
+    gate_rate: float = Field(default=100.0, gt=0)
+    """Learning rate of the gates, in learning rates of all else."""
+
+
 class DistillSettings(Section):
     """Section `train.distill`: a small model taught by another recipe's, of the same seed and fold."""
 

@@ -30,3 +30,12 @@ class ReportSettings(Section):
     """Slides shown with a heatmap: half the surest right, half the surest wrong."""
     heatmap_px: int = Field(default=900, ge=100, le=4000)
     """Longer edge of a gallery heatmap in pixels."""
+
+
+class QcSettings(Section):
+    """Section `qc`: the page on which a cohort's slides are looked at; see docs/qc.md."""
+
+    thumbnail_px: int = Field(default=512, ge=64, le=2000)
+    """Longer edge of a slide's thumbnail in pixels."""
+    jpeg_quality: int = Field(default=80, ge=1, le=95)
+    """JPEG quality of the thumbnails: 20 to 90 kB each at the defaults."""

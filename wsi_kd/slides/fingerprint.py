@@ -1,11 +1,13 @@
 """Which file was read: a fingerprint that costs a few MiB of reading, whatever the slide's size."""
 
 import hashlib
+import os
 from pathlib import Path
 
 END_BYTES = 2**20
 BLOCK_BYTES = 2**16
 BLOCKS = 64
+METADATA_NAMES = {"zarr.json", ".zattrs", ".zgroup", ".zarray"}
 
 
 def slide_fingerprint(path: Path) -> str:
@@ -13,12 +15,16 @@ def slide_fingerprint(path: Path) -> str:
 
     It identifies a file and catches another version, a truncated copy and most edits; a change of a few bytes
     between the blocks goes unseen. Of an MRXS slide, whose pixels lie in a folder beside it, the folder's
-    file names and sizes and its index `Slidedat.ini` count as well.
+    file names and sizes and its index `Slidedat.ini` count as well; of a slide that is a folder (OME-Zarr)
+    the name and size of every file in it, and the metadata as a whole.
 
     Raises:
         OSError: when the file cannot be read.
     """
     digest = hashlib.sha256()
+    if path.is_dir():
+        _add_folder(digest, path)
+        return digest.hexdigest()
     _add_file(digest, path)
     companion = path.with_suffix("")
     if path.suffix.lower() == ".mrxs" and companion.is_dir():
@@ -28,6 +34,15 @@ def slide_fingerprint(path: Path) -> str:
         if index.is_file():
             _add_file(digest, index)
     return digest.hexdigest()
+
+
+def _add_folder(digest: "hashlib._Hash", folder: Path) -> None:
+    for root, _, names in sorted(os.walk(folder)):
+        for name in sorted(names):
+            file = Path(root, name)
+            digest.update(f"{file.relative_to(folder)}:{file.stat().st_size};".encode())
+            if name in METADATA_NAMES:
+                digest.update(file.read_bytes())
 
 
 def _add_file(digest: "hashlib._Hash", path: Path) -> None:

@@ -1,16 +1,18 @@
 """The resolution of a slide in um/px, where it came from, and why it is missing when it is."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.records import SlideStatus
+from wsi_kd.slides.mpp_sources import OBJECTIVE, Reading, objective_readings, scale_readings
 
-OBJECTIVE_UM = 10.0
-"""A scan through a 10x objective is about 1 um/px: 10 / power, the documented approximation."""
+MAX_ANISOTROPY = 0.05
+"""Share by which a pixel may be longer than wide, or wider than long."""
+MAX_DISAGREEMENT = 0.1
+"""Share by which two entries of one file may differ before the slide's line in the status table says so."""
 
-_UM_PER_UNIT = {"centimeter": 10_000.0, "inch": 25_400.0}
 _REMEDY = "pass --slide-mpp or fill the column slide_mpp of the manifest"
 
 
@@ -21,12 +23,19 @@ class ResolvedMpp(NamedTuple):
     mpp_x: float
     mpp_y: float
     source: str
+    """override, vendor, tiff, ome, zarr, dicom, png or objective."""
+    entry: str = ""
+    """The metadata entry that was used, as it stands in the file."""
+    others: tuple[str, ...] = ()
+    """Every other entry of the file that names a plausible resolution."""
+    doubt: str = ""
+    """What a person should look at: entries that contradict the one that was used; else empty."""
 
 
-class _Candidate(NamedTuple):
-    name: str
-    raw: str
-    per_axis: tuple[float, float] | None
+class _Limits(NamedTuple):
+    min_mpp: float
+    max_mpp: float
+    max_anisotropy: float
 
 
 def resolve_mpp(
@@ -36,101 +45,112 @@ def resolve_mpp(
     min_mpp: float,
     max_mpp: float,
     from_objective: bool,
+    max_anisotropy: float = MAX_ANISOTROPY,
 ) -> ResolvedMpp:
-    """Find the resolution: the override, else the first plausible metadata value, else the objective power.
+    """Find the resolution: the override, else the first usable entry of the metadata, else the objective.
 
-    Metadata: `openslide.mpp-x/-y`; where OpenSlide tells none, `aperio.MPP`, then `tiff.XResolution` with its
-    unit. A value that is no positive number or lies outside `min_mpp` to `max_mpp` counts as missing (a 72
-    dpi tag reads as 352.8 um/px).
+    The order of entries is that of `mpp_sources.scale_readings`. An entry counts as missing when it is no
+    positive number, lies outside `min_mpp` to `max_mpp` (a 72 dpi tag reads as 352.8 um/px), or describes
+    pixels further from square than `max_anisotropy`. Where an entry says that pixels are not square, the
+    objective does not stand in: it would hide that.
 
     Args:
-        properties: OpenSlide's properties; numbers may carry a decimal comma.
-        override: um/px told by the user for this slide.
+        properties: of a `SlideReader`; numbers may carry a decimal comma.
+        override: um/px told by the user for this slide; nothing in the file overrules it.
         min_mpp: smallest plausible value in um/px.
         max_mpp: largest plausible value in um/px.
         from_objective: whether 10 / objective power may stand in, source `objective`.
+        max_anisotropy: share by which one edge of a pixel may exceed the other.
 
     Raises:
         SlideProblem: missing_mpp, naming every raw value that was found and the remedy.
 
-    >>> resolve_mpp({"aperio.MPP": "0,25"}, override=None, min_mpp=0.05, max_mpp=20.0, from_objective=True)
-    ResolvedMpp(mpp=0.25, mpp_x=0.25, mpp_y=0.25, source='metadata')
+    >>> limits = {"override": None, "min_mpp": 0.05, "max_mpp": 20.0, "from_objective": True}
+    >>> found = resolve_mpp({"aperio.MPP": "0,25"}, **limits)
+    >>> found.mpp, found.source, found.entry
+    (0.25, 'vendor', "aperio.MPP = '0,25'")
     """
+    limits = _Limits(min_mpp, max_mpp, max_anisotropy)
+    scales = scale_readings(properties)
     if override is not None:
-        if not min_mpp <= override <= max_mpp:
-            reason = (
-                f"the given slide_mpp {override:g} is outside {min_mpp:g} to {max_mpp:g} um/px; correct it"
-            )
-            raise SlideProblem(SlideStatus.MISSING_MPP, reason)
-        return ResolvedMpp(override, override, override, "override")
-    faults: list[str] = []
-    sources = [("metadata", _metadata(properties))]
+        return _overridden(override, scales, limits)
+    usable = [reading for reading in scales if not _fault(reading, limits)]
+    faults = [fault for reading in scales if (fault := _fault(reading, limits))]
+    stretched = any(_is_stretched(reading, limits) for reading in scales)
+    objectives = objective_readings(properties)
+    powers = [reading for reading in objectives if not _fault(reading, limits)]
+    if usable:
+        return _resolved(usable[0], others=[*usable[1:], *powers])
+    if from_objective and powers and not stretched:
+        return _resolved(powers[0], others=powers[1:])
     if from_objective:
-        sources.append(("objective", _objective(properties)))
-    for source, candidates in sources:
-        for candidate in candidates:
-            fault = _fault(candidate, min_mpp=min_mpp, max_mpp=max_mpp)
-            if candidate.per_axis is not None and not fault:
-                x, y = candidate.per_axis
-                return ResolvedMpp(x if x == y else math.sqrt(x * y), x, y, source)
-            faults.append(fault)
+        faults += [fault for reading in objectives if (fault := _fault(reading, limits))]
     found = "; ".join(faults) or "no resolution in its metadata"
     raise SlideProblem(SlideStatus.MISSING_MPP, f"{found}; {_REMEDY}")
 
 
-def _metadata(properties: Mapping[str, str]) -> Iterator[_Candidate]:
-    x, y = properties.get("openslide.mpp-x"), properties.get("openslide.mpp-y")
-    if x or y:
-        yield _pair("openslide.mpp-x/-y", x or y or "", y or x or "")
-        return
-    if value := properties.get("aperio.MPP"):
-        yield _pair("aperio.MPP", value, value)
-    unit = properties.get("tiff.ResolutionUnit", "").strip().lower()
-    x, y = properties.get("tiff.XResolution"), properties.get("tiff.YResolution")
-    if unit in _UM_PER_UNIT and (x or y):
-        yield _per_unit(x or y or "", y or x or "", unit=unit)
+def _overridden(override: float, scales: Iterable[Reading], limits: _Limits) -> ResolvedMpp:
+    if not limits.min_mpp <= override <= limits.max_mpp:
+        reason = (
+            f"the given slide_mpp {override:g} is outside {limits.min_mpp:g} to {limits.max_mpp:g} um/px; "
+            "correct it"
+        )
+        raise SlideProblem(SlideStatus.MISSING_MPP, reason)
+    others = tuple(_told(reading) for reading in scales if not _fault(reading, limits))
+    return ResolvedMpp(override, override, override, "override", "slide_mpp", others)
 
 
-def _objective(properties: Mapping[str, str]) -> Iterator[_Candidate]:
-    for key in ("openslide.objective-power", "aperio.AppMag"):
-        if raw := properties.get(key):
-            power = _number(raw)
-            mpp = OBJECTIVE_UM / power if power and power > 0 else None
-            yield _Candidate(key, repr(raw), (mpp, mpp) if mpp else None)
+def _resolved(used: Reading, *, others: Iterable[Reading]) -> ResolvedMpp:
+    """Take a reading; an objective that differs is listed but raises no doubt: lenses and cameras vary."""
+    x, y = used.per_axis or (0.0, 0.0)
+    mpp = x if x == y else math.sqrt(x * y)
+    others = list(others)
+    odd = [
+        _told(other)
+        for other in others
+        if other.source != OBJECTIVE and _ratio(mpp, _mean(other)) > 1 + MAX_DISAGREEMENT
+    ]
+    doubt = f"resolution in doubt: {_told(used)} is used, {'; '.join(odd)}" if odd else ""
+    return ResolvedMpp(mpp, x, y, used.source, used.entry, tuple(_told(other) for other in others), doubt)
 
 
-def _pair(name: str, raw_x: str, raw_y: str) -> _Candidate:
-    x, y = _number(raw_x), _number(raw_y)
-    return _Candidate(name, _raw(raw_x, raw_y), None if x is None or y is None else (x, y))
+def _mean(reading: Reading) -> float:
+    x, y = reading.per_axis or (0.0, 0.0)
+    return math.sqrt(x * y)
 
 
-def _per_unit(raw_x: str, raw_y: str, *, unit: str) -> _Candidate:
-    x, y = _number(raw_x), _number(raw_y)
-    raw = f"{_raw(raw_x, raw_y)} per {unit}"
-    if not x or not y:
-        return _Candidate("tiff.XResolution", raw, None)
-    return _Candidate("tiff.XResolution", raw, (_UM_PER_UNIT[unit] / x, _UM_PER_UNIT[unit] / y))
+def _ratio(first: float, second: float) -> float:
+    return max(first, second) / min(first, second)
 
 
-def _raw(x: str, y: str) -> str:
-    return repr(x) if x == y else f"{x!r}/{y!r}"
+def _told(reading: Reading) -> str:
+    return f"{reading.entry} ({_um(reading)} um/px)"
 
 
-def _number(raw: str) -> float | None:
-    try:
-        value = float(raw.strip().replace(",", "."))
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+def _um(reading: Reading) -> str:
+    x, y = reading.per_axis or (0.0, 0.0)
+    return f"{x:.4g}" if x == y else f"{x:.4g} by {y:.4g}"
 
 
-def _fault(candidate: _Candidate, *, min_mpp: float, max_mpp: float) -> str:
-    if candidate.per_axis is None or min(candidate.per_axis) <= 0:
-        return f"{candidate.name} = {candidate.raw} is no positive number"
-    if min(candidate.per_axis) < min_mpp or max(candidate.per_axis) > max_mpp:
-        x, y = candidate.per_axis
-        read = f"{x:.4g}" if x == y else f"{x:.4g} by {y:.4g}"
+def _is_stretched(reading: Reading, limits: _Limits) -> bool:
+    if reading.per_axis is None or min(reading.per_axis) <= 0 or _is_outside(reading, limits):
+        return False
+    return _ratio(*reading.per_axis) > (1 + limits.max_anisotropy) * (1 + 1e-9)
+
+
+def _is_outside(reading: Reading, limits: _Limits) -> bool:
+    x, y = reading.per_axis or (0.0, 0.0)
+    return min(x, y) < limits.min_mpp or max(x, y) > limits.max_mpp
+
+
+def _fault(reading: Reading, limits: _Limits) -> str:
+    if reading.per_axis is None or min(reading.per_axis) <= 0:
+        return f"{reading.entry} {reading.fault or 'is no positive number'}"
+    if _is_outside(reading, limits):
+        return f"{_told(reading)} is outside {limits.min_mpp:g} to {limits.max_mpp:g} um/px"
+    if _is_stretched(reading, limits):
         return (
-            f"{candidate.name} = {candidate.raw} ({read} um/px) is outside {min_mpp:g} to {max_mpp:g} um/px"
+            f"{_told(reading)}: pixels are not square, slides.max_anisotropy allows "
+            f"{limits.max_anisotropy:.0%}; if that is so, export the slide with square pixels; if not"
         )
     return ""

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.core.shapes import Pixels
+from wsi_kd.slides.icc import Color, recolor
 from wsi_kd.slides.reader import SlideReader
 
 LEVEL_SLACK = 0.01
@@ -89,15 +90,19 @@ def read_tile(reader: SlideReader, *, x_level0_px: int, y_level0_px: int, plan: 
     return np.ascontiguousarray(pixels[: plan.tile_px, : plan.tile_px])
 
 
-def read_thumbnail(reader: SlideReader, *, slide_mpp: float, thumbnail_mpp: float) -> Thumbnail:
+def read_thumbnail(
+    reader: SlideReader, *, slide_mpp: float, thumbnail_mpp: float, color: Color = "as_stored"
+) -> Thumbnail:
     """Read the slide's bounds at `thumbnail_mpp`, coarser where more than `MAX_THUMBNAIL_PX` would result.
 
     The thumbnail is never finer than level 0, and its pixels are square and exact: its last column and row
-    may end up to half a pixel before or past the bounds.
+    may end up to half a pixel before or past the bounds. `color` srgb shows it by the slide's ICC profile.
 
     Raises:
-        SlideProblem: unreadable, when a region is damaged or there are more pixels than can be read.
+        SlideProblem: unreadable, when a region is damaged, there are more pixels than can be read, or the
+            color profile is damaged.
     """
+    change = recolor(reader, color)
     x, y, width, height = reader.bounds
     smallest = math.sqrt(width * height / MAX_THUMBNAIL_PX)
     ratio = max(thumbnail_mpp / slide_mpp, smallest, 1.0)
@@ -105,7 +110,7 @@ def read_thumbnail(reader: SlideReader, *, slide_mpp: float, thumbnail_mpp: floa
     downsample = reader.level_downsamples[level]
     size_px = (_covering(width / downsample), _covering(height / downsample))
     pixels = _read_reduced(reader, corner=(x, y), level=level, size_px=size_px, scale=ratio / downsample)
-    return Thumbnail(pixels, ratio, (x, y))
+    return Thumbnail(pixels if change is None else change(pixels), ratio, (x, y))
 
 
 def _nearest_finer(level_downsamples: tuple[float, ...], ratio: float) -> int:
@@ -134,9 +139,9 @@ def _read_reduced(
         pixels = reader.read_region(
             x_level0_px=x, y_level0_px=y, level=level, width_px=width, height_px=height
         )
-        return _resize(pixels, scale)
+        return resize_by(pixels, scale)
     factor = max(1, min(int(scale), BLOCK_PX))
-    return _resize(
+    return resize_by(
         _read_blocks(reader, corner=corner, level=level, size_px=size_px, factor=factor), scale / factor
     )
 
@@ -164,7 +169,7 @@ def _read_blocks(
     return reduced
 
 
-def _resize(pixels: Pixels, scale: float) -> UInt8[np.ndarray, "rows columns 3"]:
+def resize_by(pixels: Pixels, scale: float) -> UInt8[np.ndarray, "rows columns 3"]:
     """Shrink by exactly `scale`: area means over fractional footprints.
 
     cv2 keeps the factor as it is only where no target size is given, and returns the pixels untouched where

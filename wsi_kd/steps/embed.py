@@ -1,32 +1,31 @@
 """Step embed: tiles -> features by a frozen encoder, one HDF5 a slide, and the job's status table."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wsi_kd.bags.manifest import SlideRow
-from wsi_kd.core.errors import BadInput, SlideProblem, WsiKdError
+from wsi_kd.core.errors import BadInput, SlideProblem
 from wsi_kd.core.files import content_hash
 from wsi_kd.core.machine import usable_cpus
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
-from wsi_kd.core.shapes import FeatureArray, Pixels
-from wsi_kd.features.embed import EmbeddedTiles, TileReader, embed_tiles
+from wsi_kd.core.shapes import FeatureArray
+from wsi_kd.features.embed import EmbeddedTiles, embed_tiles
 from wsi_kd.features.encoders import Encoder
 from wsi_kd.features.store import FeatureFile, TileFile, array_hash, read_features, read_tiles, write_features
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.slides import EmbedSettings
 from wsi_kd.slides.fingerprint import slide_fingerprint
-from wsi_kd.slides.pyramid import plan_read, read_tile
-from wsi_kd.slides.reader import open_slide
-from wsi_kd.steps.encoder import build_encoder, stored_dtype, weights_identity
-from wsi_kd.steps.status import failure, inputs_hash, status_row, write_status
+from wsi_kd.steps.embed_progress import tile_progress
+from wsi_kd.steps.encoder import build_encoder, notes_of, stored_dtype, tell_notes, weights_identity
+from wsi_kd.steps.left_out import DROPPED, check_left_out, quality_check, quality_of
+from wsi_kd.steps.stain_numbers import UNCHANGED, shared_numbers, slide_stains
+from wsi_kd.steps.status import failure, inputs_hash, joined_notes, status_row, write_status
+from wsi_kd.steps.tile_pixels import open_tiles
 
 STEP = "embed"
 KIND = "features"
@@ -40,6 +39,7 @@ class _Job(NamedTuple):
     tiles: TileFile
     path: Path
     inputs_hash: str
+    stain: Mapping[str, Any]
     done: FeatureFile | None
 
 
@@ -50,6 +50,7 @@ def run_embed(
     features_dir: Path,
     status_path: Path,
     settings: Settings,
+    stain_path: Path | None = None,
     workers: int | None = None,
 ) -> list[StatusRow]:
     """Write `features_dir/<slide_id>.h5` for every slide, then the status table; files that still fit stay.
@@ -59,7 +60,8 @@ def run_embed(
         tiles_dir: folder of the tile files.
         features_dir: folder of the feature files.
         status_path: the job's status table.
-        settings: sections `slides` and `embed` are used.
+        settings: sections `slides`, `tile`, `stain` and `embed` are used.
+        stain_path: the cohort's fit, where `stain.fit` is cohort.
         workers: reading threads a slide (0: none); default: the CPU cores this process may use.
 
     Raises:
@@ -68,10 +70,15 @@ def run_embed(
         RunFailed: a file could not be written.
     """
     weights = weights_identity(settings.embed)
-    jobs = [_job(row, tiles_dir, features_dir, settings=settings, weights=weights) for row in rows]
+    stain = shared_numbers(settings, stain_path)
+    jobs = [
+        _job(row, tiles_dir, features_dir, settings=settings, weights=weights, stain=stain) for row in rows
+    ]
     encoder = build_encoder(settings.embed) if _needs_encoder(jobs) else None
+    if encoder is not None:
+        tell_notes(settings)
     statuses = []
-    with _progress(sum(len(job.tiles.coords) for job in jobs if job.done is None)) as tell:
+    with tile_progress(sum(len(job.tiles.coords) for job in jobs if job.done is None)) as tell:
         for job in jobs:
             started = time.perf_counter()
             features = job.done or _run_job(job, encoder, settings, workers=workers, on_tiles=tell)
@@ -88,6 +95,7 @@ def embed_slide(
     encoder: Encoder,
     *,
     settings: Settings,
+    stain: Mapping[str, Any] = UNCHANGED,
     workers: int | None = None,
     on_tiles: Callable[[int], None] = lambda _: None,
 ) -> FeatureFile:
@@ -97,58 +105,47 @@ def embed_slide(
         tiles: the slide's tiles; a failed one passes its status on.
         row: the slide's line of the manifest.
         encoder: as the section `embed` describes it.
-        settings: sections `slides` and `embed` are used.
+        settings: sections `slides`, `stain` and `embed` are used.
+        stain: what `stain_numbers.shared_numbers` returned in this run, or in that which trained the model.
         workers: reading threads (0: none); default: the CPU cores this process may use.
         on_tiles: told how many more tiles have been read.
 
     Raises:
         BadInput: features that are not finite, or not in the chosen dtype.
     """
-    header = _header(tiles, encoder, settings)
+    header = _header(tiles, encoder, settings, stain=stain)
     if header["status"] != SlideStatus.OK:
         return _without_features(tiles, header)
     try:
-        found = embed_tiles(
-            lambda: _open_tiles(tiles, row, settings),
-            tiles.coords,
-            encoder,
-            batch_size=settings.embed.batch_size,
-            workers=usable_cpus() if workers is None else workers,
-            on_tiles=on_tiles,
-        )
+        stains = slide_stains(tiles, row, numbers=header["stain"], slides=settings.slides)
+        header.update(stain_source=stains.source, reason=joined_notes(header["reason"], stains.note))
+        with open_tiles(row.path, tiles.coords, header=tiles.header, slides=settings.slides) as source:
+            header["read_by"] = source.how
+            found = embed_tiles(
+                source.read,
+                tiles.coords,
+                encoder,
+                tile_px=header["tile_px"],
+                batch_size=settings.embed.batch_size,
+                workers=usable_cpus() if workers is None else workers,
+                check=quality_check(header, settings.embed),
+                normalize=stains.normalize,
+                on_tiles=on_tiles,
+            )
         _check_damage(found, header, max_fraction=settings.embed.max_damaged_fraction)
+        check_left_out(found, header)
     except SlideProblem as problem:
         header.update(failure(problem.status, problem.reason, step=STEP))
         return _without_features(tiles, header)
     features = _stored(found.features, row.slide_id, settings.embed)
     return FeatureFile(
-        tiles.slide_id, features, tiles.coords[found.kept], tiles.tile_labels[found.kept], header
+        tiles.slide_id,
+        features,
+        tiles.coords[found.kept],
+        tiles.tile_labels[found.kept],
+        header,
+        quality_of(found, tiles),
     )
-
-
-@contextmanager
-def _open_tiles(tiles: TileFile, row: SlideRow, settings: Settings) -> Iterator[TileReader]:
-    """Open the slide and yield a function that reads one of its tiles."""
-    header = tiles.header
-    with open_slide(row.path, background=settings.slides.background) as reader:
-        plan = plan_read(
-            reader.level_downsamples,
-            slide_mpp=header["slide_mpp"],
-            tile_mpp=header["tile_mpp"],
-            tile_px=header["tile_px"],
-            mpp_tolerance=header["mpp_tolerance"],
-        )
-
-        def read(x_level0_px: int, y_level0_px: int) -> Pixels:
-            try:
-                return read_tile(reader, x_level0_px=x_level0_px, y_level0_px=y_level0_px, plan=plan)
-            except (WsiKdError, MemoryError):
-                raise
-            except Exception as error:  # a damaged slide may make its reader raise anything
-                reason = f"reading failed ({type(error).__name__}: {error})"
-                raise SlideProblem(SlideStatus.UNREADABLE, reason[:300]) from None
-
-        yield read
 
 
 def _check_damage(found: EmbeddedTiles, header: dict[str, Any], *, max_fraction: float) -> None:
@@ -181,19 +178,28 @@ def _stored(features: FeatureArray, slide_id: str, embed: EmbedSettings) -> Feat
     return features.astype(embed.dtype)
 
 
-def _header(tiles: TileFile, encoder: Encoder | None, settings: Settings) -> dict[str, Any]:
-    embed = settings.embed.model_dump(mode="json")
+def _header(
+    tiles: TileFile, encoder: Encoder | None, settings: Settings, *, stain: Mapping[str, Any]
+) -> dict[str, Any]:
+    made_with = {name: getattr(settings, name).model_dump(mode="json") for name in ("stain", "embed")}
     return {
         **tiles.header,
-        **stamp(KIND, {**tiles.header.get("settings", {}), "embed": embed}),
+        **stamp(KIND, {**tiles.header.get("settings", {}), **made_with}),
         "encoder": settings.embed.encoder,
         "encoder_settings": {**encoder.settings} if encoder else {},
+        "encoder_notes": notes_of(settings),
         "weights_hash": encoder.weights_hash if encoder else "",
         "feature_dim": encoder.feature_dim if encoder else 0,
         "feature_dtype": stored_dtype(settings.embed),
         "feature_names": list(encoder.feature_names) if encoder else [],
+        "stain": dict(stain),
+        "stain_source": {},
         "damaged_tiles": 0,
         "damaged_reasons": [],
+        "tiles_laid": len(tiles.coords),
+        **dict.fromkeys(DROPPED.values(), 0),
+        "quality_counts": {},
+        "read_by": "",
         "inputs_hash": "",
     }
 
@@ -204,20 +210,28 @@ def _without_features(tiles: TileFile, header: dict[str, Any]) -> FeatureFile:
 
 
 def _job(
-    row: SlideRow, tiles_dir: Path, features_dir: Path, *, settings: Settings, weights: dict[str, str]
+    row: SlideRow,
+    tiles_dir: Path,
+    features_dir: Path,
+    *,
+    settings: Settings,
+    weights: dict[str, str],
+    stain: Mapping[str, Any],
 ) -> _Job:
     tiles = read_tiles(tiles_dir / f"{row.slide_id}.h5")
-    embed = settings.embed.model_dump(mode="json", exclude={"weights", "device"})
+    embed = settings.embed.model_dump(mode="json", exclude={"weights", "weights_dir", "device"})
     parts = {
         "embed": {**embed, **weights},
         "background": settings.slides.background,
+        "color": settings.slides.color,
+        "stain": dict(stain),
         "tiles": content_hash(tiles.header),
         "coords": array_hash(tiles.coords),
         "tile_labels": array_hash(tiles.tile_labels),
     }
     expected = inputs_hash(STEP, parts)
     path = features_dir / f"{row.slide_id}.h5"
-    return _Job(row, tiles, path, expected, _kept(path, expected))
+    return _Job(row, tiles, path, expected, stain, _kept(path, expected))
 
 
 def _run_job(
@@ -229,11 +243,17 @@ def _run_job(
     on_tiles: Callable[[int], None],
 ) -> FeatureFile:
     if encoder is None:
-        features = _without_features(job.tiles, _header(job.tiles, None, settings))
+        features = _without_features(job.tiles, _header(job.tiles, None, settings, stain=job.stain))
     else:
         _check_same_slide(job)
         features = embed_slide(
-            job.tiles, job.row, encoder, settings=settings, workers=workers, on_tiles=on_tiles
+            job.tiles,
+            job.row,
+            encoder,
+            settings=settings,
+            stain=job.stain,
+            workers=workers,
+            on_tiles=on_tiles,
         )
     signed = features._replace(header={**features.header, "inputs_hash": job.inputs_hash})
     write_features(job.path, signed)
@@ -243,7 +263,7 @@ def _run_job(
 def _check_same_slide(job: _Job) -> None:
     """Refuse a slide that was replaced after its tiles were laid."""
     expected = job.tiles.header.get("fingerprint")
-    if job.tiles.header["status"] != SlideStatus.OK or not expected or not job.row.path.is_file():
+    if job.tiles.header["status"] != SlideStatus.OK or not expected or not job.row.path.exists():
         return  # a slide that is gone ends as unreadable when it is opened
     if slide_fingerprint(job.row.path) != expected:
         raise BadInput(
@@ -266,19 +286,3 @@ def _kept(path: Path, expected_hash: str) -> FeatureFile | None:
         return None  # damaged: it is made anew
     fits = features.header.get("inputs_hash") == expected_hash
     return features._replace(features=features.features[:0].copy()) if fits else None  # frees memory
-
-
-@contextmanager
-def _progress(tiles: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on stderr while tiles are read; nothing where stderr is no terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("embed"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("tiles"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("embed", total=tiles)
-        yield lambda read: bar.advance(task, read)

@@ -16,6 +16,7 @@ from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.core.shapes import Pixels
 from wsi_kd.features.encoders import Encoder
+from wsi_kd.features.foreign_header import GIVEN_ENCODER
 from wsi_kd.features.store import FeatureFile
 from wsi_kd.inference.export import (
     SlideOutcome,
@@ -33,10 +34,11 @@ from wsi_kd.slides.pyramid import Thumbnail, read_thumbnail
 from wsi_kd.slides.reader import open_slide
 from wsi_kd.steps.drawings import drawing_faults
 from wsi_kd.steps.embed import embed_slide
-from wsi_kd.steps.encoder import build_encoder
-from wsi_kd.steps.mask import mask_slide
-from wsi_kd.steps.status import failure, status_row, write_status
+from wsi_kd.steps.encoder import build_encoder, tell_notes
+from wsi_kd.steps.mask import mask_network, mask_slide
+from wsi_kd.steps.status import failure, joined_notes, status_row, write_status
 from wsi_kd.steps.tile import tile_slide
+from wsi_kd.tissue.segmentation_network import SegmentationNetwork
 from wsi_kd.training.checkpoint import LoadedModel, load_model
 
 STEP = "infer"
@@ -54,6 +56,8 @@ class Inference(NamedTuple):
     encoder: Encoder
     settings: Settings
     device: torch.device
+    network: SegmentationNetwork | None
+    """What finds the tissue, where the model's slides were segmented by a network."""
 
 
 class ScoredSlide(NamedTuple):
@@ -71,6 +75,7 @@ def run_infer(
     out_dir: Path,
     device: str = "auto",
     weights: Path | None = None,
+    mask_network_file: Path | None = None,
     on_slide: Callable[[StatusRow], None] = lambda _: None,
 ) -> list[StatusRow]:
     """Predict slides with a trained model; encoder, tiling and thresholds come from its checkpoint.
@@ -85,6 +90,7 @@ def run_infer(
         out_dir: where to write.
         device: auto, cpu, cuda or cuda:N, for encoder and model.
         weights: the encoder's weight file, where it lies elsewhere than at training; another file is refused.
+        mask_network_file: the same of the segmentation network, where one found the tissue.
         on_slide: called with each slide's status as soon as it is written.
 
     Raises:
@@ -92,7 +98,7 @@ def run_infer(
             (all of them listed before the first slide).
         RunFailed: a file could not be written.
     """
-    inference = load_inference(model_dir, device=device, weights=weights)
+    inference = load_inference(model_dir, device=device, weights=weights, network=mask_network_file)
     faults = drawing_faults(rows, inference.settings, negative_label=None)
     if faults:
         raise BadInput(f"{len(faults)} drawings cannot be used: {listed(faults)}")
@@ -107,29 +113,42 @@ def run_infer(
     return statuses
 
 
-def load_inference(model_dir: Path, *, device: str, weights: Path | None) -> Inference:
-    """Load a checkpoint and build the encoder that it was trained on.
+def load_inference(
+    model_dir: Path, *, device: str, weights: Path | None, network: Path | None = None
+) -> Inference:
+    """Load a checkpoint, the encoder that it was trained on, and the network that found the tissue, if any.
 
     Raises:
-        BadInput: a damaged checkpoint, an unknown encoder, or weights that are not those of the training.
+        BadInput: a damaged checkpoint, an unknown encoder, or weights or a network that are not those of the
+            training.
     """
     loaded = load_model(model_dir)
+    _refuse_given_encoder(loaded, where=model_dir)
     place = choose_device(device)
-    settings = _settings(loaded, device=str(place), weights=weights, where=model_dir / "model.json")
+    settings = _settings(
+        loaded, device=str(place), weights=weights, network=network, where=model_dir / "model.json"
+    )
     embed = settings.embed
     encoder = build_encoder(embed)
+    tell_notes(settings)
     _check_encoder(encoder, loaded, where=str(embed.weights or embed.encoder))
     loaded.model.to(place)
-    return Inference(loaded, encoder, settings, place)
+    return Inference(loaded, encoder, settings, place, _mask_network(loaded, settings))
 
 
 def infer_slide(row: SlideRow, inference: Inference, *, folder: Path) -> StatusRow:
     """Take one slide from file to prediction, written to `folder`; a failed slide gets its status there."""
     started = time.perf_counter()
-    _clear(folder)
-    tissue = mask_slide(row, inference.settings)
+    clear_outputs(folder)
+    tissue = mask_slide(row, inference.settings, network=inference.network)
     tiles = tile_slide(tissue, row, inference.settings)
-    features = embed_slide(tiles, row, inference.encoder, settings=inference.settings)
+    features = embed_slide(
+        tiles,
+        row,
+        inference.encoder,
+        settings=inference.settings,
+        stain=inference.loaded.header.get("stain", {}),
+    )
     scored: ScoredSlide | None = None
     if features.header["status"] == SlideStatus.OK:
         try:
@@ -140,7 +159,8 @@ def infer_slide(row: SlideRow, inference: Inference, *, folder: Path) -> StatusR
     files = {} if scored is None else _write_scores(scored, inference, folder=folder)
     count = 0 if scored is None else len(features.coords)
     if scored is not None:
-        features.header["reason"] = unlike_training_note(scored.prediction)
+        note = unlike_training_note(scored.prediction)
+        features.header["reason"] = joined_notes(features.header["reason"], note)
     status = status_row(features.header, step=STEP, tiles=count, seconds=time.perf_counter() - started)
     write_prediction_json(
         folder / PREDICTION,
@@ -158,6 +178,18 @@ def infer_slide(row: SlideRow, inference: Inference, *, folder: Path) -> StatusR
     return status
 
 
+def _refuse_given_encoder(loaded: LoadedModel, *, where: Path) -> None:
+    """Tell of a model that learned from another program's features: nothing here can make them of a slide."""
+    name = str(loaded.header["encoder"])
+    if name.startswith(GIVEN_ENCODER):
+        told = name.removeprefix(GIVEN_ENCODER)
+        raise BadInput(
+            f"{where}: this model was trained on features that another program made (encoder: {told}), which "
+            "wsi-kd cannot make from a slide; make the slide's features there and give them with: "
+            "wsi-kd infer --features FILE"
+        )
+
+
 def _check_encoder(encoder: Encoder, loaded: LoadedModel, *, where: str) -> None:
     found = {
         "weights_hash": encoder.weights_hash,
@@ -172,8 +204,24 @@ def _check_encoder(encoder: Encoder, loaded: LoadedModel, *, where: str) -> None
             )
 
 
-def _clear(folder: Path) -> None:
-    """Remove what a former run left: no old score may stand beside a new answer."""
+def _mask_network(loaded: LoadedModel, settings: Settings) -> SegmentationNetwork | None:
+    """Load the network that found the tissue at training; its file may have moved."""
+    file, expected = settings.mask.network, loaded.header.get("network_sha256", "")
+    remedy = "give the segmentation network of the training with --mask-network"
+    if settings.mask.source == "network" and file is not None and not file.is_file():
+        raise BadInput(f"{file}: no such file; {remedy}")
+    network = mask_network(settings)
+    if network is not None and network.sha256 != expected:
+        raise BadInput(f"{file}: sha256 {network.sha256}, at training it was {expected}; {remedy}")
+    return network
+
+
+def clear_outputs(folder: Path) -> None:
+    """Remove what a former run left: no old score may stand beside a new answer.
+
+    Raises:
+        RunFailed: the folder cannot be written.
+    """
     try:
         for name in (PREDICTION, TILES_CSV, sidecar(Path(TILES_CSV)).name, TILES_GEOJSON, HEATMAP):
             (folder / name).unlink(missing_ok=True)
@@ -181,11 +229,18 @@ def _clear(folder: Path) -> None:
         raise RunFailed(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
 
 
-def _settings(loaded: LoadedModel, *, device: str, weights: Path | None, where: Path) -> Settings:
+def _settings(
+    loaded: LoadedModel, *, device: str, weights: Path | None, network: Path | None, where: Path
+) -> Settings:
     sections = {name: dict(section) for name, section in loaded.header["sections"].items()}
-    sections["embed"]["device"] = device
+    sections["embed"]["device"] = sections["mask"]["network_device"] = device
+    if network is not None:
+        sections["mask"]["network"] = str(network)
     if weights is not None:
         sections["embed"]["weights"] = str(weights)
+    offline = sections["embed"].get("weights_dir")
+    if offline is not None and not Path(offline).is_dir():
+        sections["embed"]["weights_dir"] = None  # the training machine's; the weights' hash decides
     edited = sections["mask"].get("edited_dir")
     if edited is not None and not Path(edited).is_dir():
         sections["mask"]["edited_dir"] = None  # hand-drawn masks of the training's machine
@@ -198,7 +253,8 @@ def _score(row: SlideRow, features: FeatureFile, inference: Inference) -> Scored
     longest_px = max(features.header["bounds"][2:])
     with open_slide(row.path, background=inference.settings.slides.background) as reader:
         mpp = max(slide_mpp, slide_mpp * longest_px / HEATMAP_PX)
-        thumbnail = read_thumbnail(reader, slide_mpp=slide_mpp, thumbnail_mpp=mpp)
+        color = inference.settings.slides.color
+        thumbnail = read_thumbnail(reader, slide_mpp=slide_mpp, thumbnail_mpp=mpp, color=color)
     return ScoredSlide(features, prediction, thumbnail)
 
 

@@ -12,26 +12,27 @@ from wsi_kd.core.errors import BadInput, SlideProblem, WsiKdError
 from wsi_kd.core.files import file_hash
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
-from wsi_kd.core.units import Box
 from wsi_kd.settings.all import Settings
+from wsi_kd.settings.slides import MaskSettings
+from wsi_kd.slides.facts import slide_facts
 from wsi_kd.slides.fingerprint import slide_fingerprint
+from wsi_kd.slides.frame import slide_center_nm
 from wsi_kd.slides.mpp import resolve_mpp
+from wsi_kd.slides.protocol import SlideReader
 from wsi_kd.slides.pyramid import Thumbnail, read_thumbnail
 from wsi_kd.slides.reader import open_slide
 from wsi_kd.steps.drawings import edited_outline
 from wsi_kd.steps.status import failure, inputs_hash, status_row, write_status
-from wsi_kd.tissue.edited import read_edited_tissue
-from wsi_kd.tissue.polygons import (
-    KIND,
-    SIMPLIFY_PX,
-    ChangedTissue,
-    TissueFile,
-    mask_to_polygons,
-    read_tissue,
-    tidy_polygons,
-    write_tissue,
+from wsi_kd.steps.tissue import (
+    look_at_thumbnail,
+    nothing_seen,
+    tissue_of_file,
+    tissue_of_network,
+    tissue_of_thumbnail,
 )
-from wsi_kd.tissue.segmentation import segment_tissue
+from wsi_kd.tissue.network import NetworkInput, NetworkMask, segment_by_network
+from wsi_kd.tissue.polygons import KIND, ChangedTissue, Mark, TissueFile, read_tissue, write_tissue
+from wsi_kd.tissue.segmentation_network import SegmentationNetwork, load_network
 
 STEP = "mask"
 UM2_PER_MM2 = 1e6
@@ -46,6 +47,13 @@ class _Inputs(NamedTuple):
     hash: str
 
 
+class _Seen(NamedTuple):
+    """What was read of a slide: an overview, and a network's mask where one was asked for."""
+
+    thumbnail: Thumbnail | None
+    network: NetworkMask | None
+
+
 def run_mask(
     rows: Sequence[SlideRow], *, masks_dir: Path, status_path: Path, settings: Settings
 ) -> list[StatusRow]:
@@ -58,17 +66,18 @@ def run_mask(
         settings: sections `slides` and `mask` are used.
 
     Raises:
-        BadInput: an edited outline that cannot be read, or a mask that was edited where it lies.
+        BadInput: an edited outline or network that cannot be used, or a mask that was edited where it lies.
         RunFailed: a file could not be written.
     """
+    network = mask_network(settings)
     statuses = []
     for row in rows:
         started = time.perf_counter()
-        inputs = _inputs(row, settings)
+        inputs = _inputs(row, settings, network)
         path = masks_dir / f"{row.slide_id}.geojson"
         tissue = _kept(path, inputs)
         if tissue is None:
-            tissue = _mask_slide(row, settings, inputs)
+            tissue = _mask_slide(row, settings, inputs, network=network)
             write_tissue(path, tissue)
         seconds = time.perf_counter() - started
         statuses.append(status_row(tissue.header, step=STEP, tiles=0, seconds=seconds))
@@ -76,16 +85,38 @@ def run_mask(
     return statuses
 
 
-def mask_slide(row: SlideRow, settings: Settings) -> TissueFile:
+def mask_slide(
+    row: SlideRow, settings: Settings, *, network: SegmentationNetwork | None = None
+) -> TissueFile:
     """Find the tissue of one slide; a slide that cannot be used has none, and the header says why.
 
+    Args:
+        row: the slide's line of the manifest.
+        settings: sections `slides` and `mask` are used.
+        network: what `mask_network` returns for these settings; default: it is loaded here.
+
     Raises:
-        BadInput: the slide has an edited outline, and that cannot be read.
+        BadInput: the slide has an edited outline, and that cannot be read; or the network does not fit.
     """
-    return _mask_slide(row, settings, _inputs(row, settings))
+    network = network or mask_network(settings)
+    return _mask_slide(row, settings, _inputs(row, settings, network), network=network)
 
 
-def _mask_slide(row: SlideRow, settings: Settings, inputs: _Inputs) -> TissueFile:
+def mask_network(settings: Settings) -> SegmentationNetwork | None:
+    """Load the segmentation network that the settings name, if they do.
+
+    Raises:
+        BadInput: it cannot be loaded.
+    """
+    mask = settings.mask
+    if mask.source != "network" or mask.network is None:
+        return None
+    return load_network(mask.network, device=mask.network_device)
+
+
+def _mask_slide(
+    row: SlideRow, settings: Settings, inputs: _Inputs, *, network: SegmentationNetwork | None
+) -> TissueFile:
     header: dict[str, Any] = {
         **stamp(KIND, _sections(settings)),
         "slide_id": row.slide_id,
@@ -97,71 +128,92 @@ def _mask_slide(row: SlideRow, settings: Settings, inputs: _Inputs) -> TissueFil
         "mpp_x": 0.0,
         "mpp_y": 0.0,
         "mpp_source": "",
+        "mpp_entry": "",
+        "mpp_others": [],
         "level0_width": 0,
         "level0_height": 0,
         "bounds": [0, 0, 0, 0],
+        "center_nm": None,
+        "facts": {},
         "fingerprint": inputs.fingerprint,
-        "mask_source": "edited" if inputs.edited else "segmentation",
+        "mask_source": "edited" if inputs.edited else settings.mask.source,
+        "edited_file": inputs.edited.name if inputs.edited else "",
         "edited_sha256": inputs.edited_sha256,
+        "network_sha256": network.sha256 if network else "",
+        **nothing_seen(settings.mask),
         "tissue_mm2": 0.0,
         "inputs_hash": inputs.hash,
     }
     tissue = shapely.MultiPolygon()
+    marks: list[Mark] = []
     try:
-        tissue = _find_tissue(row, settings, edited=inputs.edited, header=header)
+        tissue = _find_tissue(row, settings, inputs=inputs, network=network, header=header, marks=marks)
     except SlideProblem as problem:
         header.update(failure(problem.status, problem.reason, step=STEP))
     header["tissue_mm2"] = tissue.area * header["mpp_x"] * header["mpp_y"] / UM2_PER_MM2
-    return TissueFile(row.slide_id, tissue, header)
+    return TissueFile(row.slide_id, tissue, header, tuple(marks))
 
 
 def _find_tissue(
-    row: SlideRow, settings: Settings, *, edited: Path | None, header: dict[str, Any]
+    row: SlideRow,
+    settings: Settings,
+    *,
+    inputs: _Inputs,
+    network: SegmentationNetwork | None,
+    header: dict[str, Any],
+    marks: list[Mark],
 ) -> shapely.MultiPolygon:
-    """Read the slide and outline its tissue; `header` is filled with what was learned on the way."""
-    thumbnail = _read_slide(row, settings, with_thumbnail=edited is None, header=header)
-    bounds = Box(*header["bounds"])
-    if thumbnail is None:
-        outline = read_edited_tissue(edited or Path(), origin=(bounds.x_level0_px, bounds.y_level0_px))
-        tissue = tidy_polygons(outline, tolerance_level0_px=0.0, bounds=bounds)
-        if tissue.is_empty:
-            reason = f"the edited outline {row.slide_id}.geojson covers nothing of the slide; correct it"
-            raise SlideProblem(SlideStatus.EMPTY, reason)
-        return tissue
-    ratio = thumbnail.level0_px_per_px
-    mask = segment_tissue(
-        thumbnail.pixels,
-        mpp=header["slide_mpp"] * ratio,
-        min_tissue_um2=settings.mask.min_tissue_um2,
-        min_hole_um2=settings.mask.min_hole_um2,
-        close_um=settings.mask.close_um,
-        min_saturation=settings.mask.min_saturation,
-        min_texture=settings.mask.min_texture,
-        dark_field_luminance=settings.mask.dark_field_luminance,
-    )
-    outline = mask_to_polygons(mask, level0_px_per_px=ratio, origin=thumbnail.origin)
-    return tidy_polygons(outline, tolerance_level0_px=SIMPLIFY_PX * ratio, bounds=bounds)
+    """Read the slide and outline its tissue; `header` and `marks` are filled with what was seen on the way.
+
+    Both are kept of a slide without tissue: pen alone is a reason worth seeing.
+    """
+    mask, edited = settings.mask, inputs.edited
+    seen = _read_slide(row, settings, edited=edited, network=network, header=header)
+    pen = None if seen.thumbnail is None else look_at_thumbnail(seen.thumbnail, mask, header, marks=marks)
+    if edited is not None or seen.thumbnail is None or pen is None:
+        return tissue_of_file(edited or Path(), header)
+    if seen.network is not None:
+        return tissue_of_network(seen.network, mask, header)
+    return tissue_of_thumbnail(seen.thumbnail, pen, mask, header=header, marks=marks)
 
 
 def _read_slide(
-    row: SlideRow, settings: Settings, *, with_thumbnail: bool, header: dict[str, Any]
-) -> Thumbnail | None:
+    row: SlideRow,
+    settings: Settings,
+    *,
+    edited: Path | None,
+    network: SegmentationNetwork | None,
+    header: dict[str, Any],
+) -> _Seen:
     """Read geometry, resolution and overview; whatever a reader raises ends as unreadable."""
     try:
         with open_slide(row.path, background=settings.slides.background) as reader:
-            header["level0_width"], header["level0_height"] = reader.level_dimensions[0]
-            header["bounds"] = list(reader.bounds)
-            mpp = resolve_mpp(
-                reader.properties,
-                override=row.slide_mpp,
-                min_mpp=settings.slides.min_mpp,
-                max_mpp=settings.slides.max_mpp,
-                from_objective=settings.slides.mpp_from_objective,
+            _read_geometry(reader, row, settings, header=header)
+            mpp = header["slide_mpp"]
+            try:
+                thumbnail = read_thumbnail(
+                    reader,
+                    slide_mpp=mpp,
+                    thumbnail_mpp=settings.mask.mask_mpp,
+                    color=settings.slides.color,
+                )
+            except SlideProblem:
+                if edited is None:
+                    raise
+                thumbnail = None  # edited tissue needs none; pen and glass stay unmeasured
+            if edited is not None or network is None:
+                return _Seen(thumbnail, None)
+            given = _network_input(settings.mask)
+            mask_mpp = settings.mask.mask_mpp
+            found = segment_by_network(
+                reader,
+                network,
+                given=given,
+                slide_mpp=mpp,
+                mask_mpp=mask_mpp,
+                color=settings.slides.color,
             )
-            header.update(slide_mpp=mpp.mpp, mpp_x=mpp.mpp_x, mpp_y=mpp.mpp_y, mpp_source=mpp.source)
-            if not with_thumbnail:
-                return None
-            return read_thumbnail(reader, slide_mpp=mpp.mpp, thumbnail_mpp=settings.mask.mask_mpp)
+            return _Seen(thumbnail, found)
     except (WsiKdError, MemoryError):
         raise
     except Exception as error:
@@ -169,7 +221,35 @@ def _read_slide(
         raise SlideProblem(SlideStatus.UNREADABLE, reason[:300]) from None
 
 
-def _inputs(row: SlideRow, settings: Settings) -> _Inputs:
+def _read_geometry(reader: SlideReader, row: SlideRow, settings: Settings, *, header: dict[str, Any]) -> None:
+    header["level0_width"], header["level0_height"] = reader.level_dimensions[0]
+    header["bounds"] = list(reader.bounds)
+    header["center_nm"] = slide_center_nm(reader.properties)
+    header["facts"] = slide_facts(reader)._asdict()
+    mpp = resolve_mpp(
+        reader.properties,
+        override=row.slide_mpp,
+        min_mpp=settings.slides.min_mpp,
+        max_mpp=settings.slides.max_mpp,
+        from_objective=settings.slides.mpp_from_objective,
+        max_anisotropy=settings.slides.max_anisotropy,
+    )
+    header.update(slide_mpp=mpp.mpp, mpp_x=mpp.mpp_x, mpp_y=mpp.mpp_y, mpp_source=mpp.source)
+    header.update(mpp_entry=mpp.entry, mpp_others=list(mpp.others), reason=mpp.doubt)
+
+
+def _network_input(mask: MaskSettings) -> NetworkInput:
+    return NetworkInput(
+        mpp=mask.network_mpp,
+        tile_px=mask.network_tile_px,
+        margin_px=mask.network_margin_px,
+        mean=mask.network_mean,
+        std=mask.network_std,
+        classes=mask.network_classes,
+    )
+
+
+def _inputs(row: SlideRow, settings: Settings, network: SegmentationNetwork | None) -> _Inputs:
     try:
         fingerprint = slide_fingerprint(row.path)
     except OSError:
@@ -177,8 +257,14 @@ def _inputs(row: SlideRow, settings: Settings) -> _Inputs:
     edited = edited_outline(row, settings.mask.edited_dir)
     edited_sha256 = file_hash(edited) if edited else ""
     sections = _sections(settings)
-    sections["mask"].pop("edited_dir")
-    parts = {"fingerprint": fingerprint, "edited_sha256": edited_sha256, "slide_mpp": row.slide_mpp}
+    for key in ("edited_dir", "network", "network_device"):  # where files lie; what is in them counts
+        sections["mask"].pop(key)
+    parts = {
+        "fingerprint": fingerprint,
+        "edited": [edited.suffix.lower() if edited else "", edited_sha256],
+        "network_sha256": network.sha256 if network else "",
+        "slide_mpp": row.slide_mpp,
+    }
     identity = {"slide_id": row.slide_id, "slide_file": row.path.name}
     return _Inputs(fingerprint, edited, edited_sha256, inputs_hash(STEP, {**sections, **parts, **identity}))
 

@@ -11,6 +11,7 @@ from wsi_kd.bags.manifest import Manifest
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.files import publish_json, publish_text, read_json, read_table, sidecar
 from wsi_kd.core.provenance import check_schema, git_state
+from wsi_kd.core.records import SlideStatus
 from wsi_kd.evaluation.schema import Metrics
 from wsi_kd.inference.export import without_paths
 from wsi_kd.inference.tables import TileTable, read_predictions, read_tiles_csv
@@ -21,6 +22,7 @@ from wsi_kd.report.record import ModelRun, RunRecord
 from wsi_kd.report.render import render_page
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.results import ReportSettings
+from wsi_kd.slides.icc import Color
 from wsi_kd.slides.pyramid import read_thumbnail
 from wsi_kd.slides.reader import open_slide
 from wsi_kd.steps.status import read_status
@@ -40,6 +42,7 @@ class _Slides(NamedTuple):
     paths: Mapping[str, Path]
     mpps: Mapping[str, float]
     background: Literal["metadata", "white"]
+    color: Color
     heatmap_px: int
 
 
@@ -68,6 +71,7 @@ def run_report(manifest: Manifest, *, results_dir: Path, settings: Settings) -> 
         paths={row.slide_id: row.path for row in manifest.rows},
         mpps={row.slide_id: row.slide_mpp for row in statuses},
         background=headers[0]["sections"]["slides"]["background"] if headers else "metadata",
+        color=headers[0]["sections"]["slides"].get("color", "as_stored") if headers else "as_stored",
         heatmap_px=settings.report.heatmap_px,
     )
     record = RunRecord(
@@ -101,10 +105,16 @@ def _card(chosen: Chosen, slides: _Slides) -> Card:
 
 def _view(slide_id: str, tiles: TileTable, slides: _Slides) -> SlideView:
     slide_mpp = slides.mpps[slide_id]
+    if not tiles.tile_level0_px:
+        raise SlideProblem(SlideStatus.MISSING_FEATURES, "its features came without positions or tile sizes")
+    if not slide_mpp:
+        raise SlideProblem(SlideStatus.MISSING_MPP, "its resolution is unknown; see the column slide_mpp")
     with open_slide(slides.paths[slide_id], background=slides.background) as reader:
         longer_px = max(reader.bounds.width_level0_px, reader.bounds.height_level0_px)
         thumbnail_mpp = slide_mpp * longer_px / slides.heatmap_px
-        thumbnail = read_thumbnail(reader, slide_mpp=slide_mpp, thumbnail_mpp=thumbnail_mpp)
+        thumbnail = read_thumbnail(
+            reader, slide_mpp=slide_mpp, thumbnail_mpp=thumbnail_mpp, color=slides.color
+        )
     return SlideView(*thumbnail, slide_mpp=slide_mpp, tiles=tiles)
 
 

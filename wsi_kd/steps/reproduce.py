@@ -14,7 +14,7 @@ from wsi_kd.claims.registry import CLAIMS
 from wsi_kd.core.errors import BadInput, RunFailed, unknown_name
 from wsi_kd.core.files import content_hash, file_hash, publish_json, publish_text, read_json
 from wsi_kd.core.provenance import git_state, stamp
-from wsi_kd.report.claims import ClaimRecord, claims_page
+from wsi_kd.report.claims import ClaimRecord, claim_svg, claims_page
 from wsi_kd.report.render import render_page
 
 CODE = ("claims", "distillation", "kd", "core")
@@ -87,6 +87,21 @@ def run_reproduce(
     publish_json(out_dir / "claims.json", _summary(ordered, code=code))
     publish_text(page, render_page(claims_page(records, git=git_state(), code=code, seeds=seeds)))
     return Reproduced(ordered, page)
+
+
+def write_plots(finished: Sequence[Finished], folder: Path) -> list[Path]:
+    """Write `<method>.svg` for each claim that has a chart; equal figures give equal bytes.
+
+    Raises:
+        RunFailed: a file could not be written.
+    """
+    charts = {one.claim.method: claim_svg(one.measured) for one in finished}
+    written = []
+    for method, chart in charts.items():
+        if chart is not None:
+            written.append(folder / f"{method}.svg")
+            publish_text(written[-1], chart)
+    return written
 
 
 def check_reproduced(reproduced: Reproduced) -> None:

@@ -7,16 +7,18 @@ from typing import Any
 from wsi_kd import __version__
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash, publish_table, read_json, read_table, sidecar
-from wsi_kd.core.provenance import SCHEMA_VERSION, check_schema
+from wsi_kd.core.provenance import SCHEMA_VERSION, check_schema, schema_version
 from wsi_kd.core.records import SlideStatus, StatusRow
 
 KIND = "status"
+DROPPED_COLUMNS = ("dropped_pen", "dropped_background", "dropped_blurred")
 REMAKE = "snakemake (or the command of the step that wrote it)"
 
 
 def write_status(path: Path, rows: Iterable[StatusRow], stamp: Mapping[str, Any]) -> None:
     """Write a status table and its sidecar; `stamp` comes from `core.provenance.stamp`."""
-    publish_table(path, StatusRow._fields, rows, stamp={**stamp, "kind": KIND})
+    stamp = {**stamp, "kind": KIND, "schema_version": schema_version(KIND)}
+    publish_table(path, StatusRow._fields, rows, stamp=stamp)
 
 
 def read_status(path: Path) -> list[StatusRow]:
@@ -44,12 +46,24 @@ def status_row(header: Mapping[str, Any], *, step: str, tiles: int, seconds: flo
         slide_mpp=float(header["slide_mpp"]),
         mpp_source=str(header["mpp_source"]),
         seconds=round(seconds, 3),
+        tiles_laid=int(header.get("tiles_laid", tiles)),
+        dropped_damaged=int(header.get("damaged_tiles", 0)),
+        **{name: int(header.get(name, 0)) for name in DROPPED_COLUMNS},
     )
 
 
 def failure(status: SlideStatus, reason: str, *, step: str) -> dict[str, Any]:
     """Return the header entries of a slide that failed in `step`; the reason is one line."""
     return {"status": str(status), "reason": " ".join(reason.split()), "failed_in": step}
+
+
+def joined_notes(*notes: str) -> str:
+    """Join what is to be told of a slide that is ok; empty notes are left out.
+
+    >>> joined_notes("", "resolution in doubt", "stains not normalized")
+    'resolution in doubt; stains not normalized'
+    """
+    return "; ".join(note for note in notes if note)
 
 
 def inputs_hash(step: str, inputs: Mapping[str, Any]) -> str:
@@ -70,6 +84,9 @@ def _parse(record: Mapping[str, str], *, where: str) -> StatusRow:
             slide_mpp=float(record["slide_mpp"]),
             mpp_source=record["mpp_source"],
             seconds=float(record["seconds"]),
+            tiles_laid=int(record["tiles_laid"]),
+            dropped_damaged=int(record["dropped_damaged"]),
+            **{name: int(record[name]) for name in DROPPED_COLUMNS},
         )
     except (KeyError, ValueError) as error:
         raise BadInput(

@@ -17,7 +17,7 @@ from wsi_kd.features.store import TileFile, read_tiles, write_tiles
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.slides import TileSettings
 from wsi_kd.slides.pyramid import plan_read
-from wsi_kd.steps.drawings import slide_annotations
+from wsi_kd.steps.drawings import frame_of, slide_annotations
 from wsi_kd.steps.status import failure, inputs_hash, status_row, write_status
 from wsi_kd.tiling.grid import TileGrid, tile_grid
 from wsi_kd.tiling.labels import label_tiles
@@ -92,7 +92,7 @@ def tile_slide(
     if header["status"] == SlideStatus.OK:
         try:
             grid = _grid(tissue, tile)
-            labels = _labels(grid.coords, row, tile, header=header, negative_label=negative_label)
+            labels = slide_tile_labels(grid.coords, row, tile, header=header, negative_label=negative_label)
         except SlideProblem as problem:
             header.update(failure(problem.status, problem.reason, step=STEP))
     return TileFile(tissue.slide_id, grid.coords, grid.tissue_fraction, labels, header)
@@ -143,7 +143,7 @@ def _grid(tissue: TissueFile, tile: TileSettings) -> TileGrid:
     return grid
 
 
-def _labels(
+def slide_tile_labels(
     coords: Coords,
     row: SlideRow,
     tile: TileSettings,
@@ -151,17 +151,18 @@ def _labels(
     header: dict[str, Any],
     negative_label: str | None,
 ) -> TileLabels:
+    """Label tiles by the row's annotation; without one 0 on a slide of the negative class, else -1."""
     if row.annotation is None:
         is_negative = negative_label is not None and row.label == negative_label
         return np.full(len(coords), NEGATIVE if is_negative else UNKNOWN, np.int8)
-    x, y, _, _ = header["bounds"]
-    annotations = slide_annotations(row, tile, origin=(x, y), negative_label=negative_label)
+    annotations = slide_annotations(row, tile, frame=frame_of(header), negative_label=negative_label)
     return label_tiles(
         coords,
         tile_level0_px=header["tile_level0_px"],
         annotations=annotations,
         positive_names=tile.positive_names,
         exclude_names=tile.exclude_names,
+        label_rule=tile.label_rule,
         min_positive_fraction=tile.min_positive_fraction,
     )
 

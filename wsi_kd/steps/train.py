@@ -1,6 +1,6 @@
 """Step train: one recipe, seed and fold -> the selected and the last model, and the history."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -31,7 +31,7 @@ from wsi_kd.training.loop import OnEpoch, Trained
 from wsi_kd.training.recipes.auto import CANDIDATES, remove_candidates
 from wsi_kd.training.state import HistoryRow, remove_state
 
-SLIDE_SECTIONS: Final = ("slides", "mask", "tile", "embed")
+SLIDE_SECTIONS: Final[tuple[str, ...]] = ("slides", "mask", "tile", "stain", "embed")
 """Sections that turn a slide into features: `infer` takes them from the checkpoint."""
 
 
@@ -130,7 +130,12 @@ def _load_parts(fold: Fold, manifest: Manifest, features_dir: Path) -> tuple[Bag
 
 
 def _check_features(bags: BagSet, settings: Settings) -> None:
-    """The checkpoint repeats the slide sections for `infer`: they must be those that made these features."""
+    """The checkpoint repeats the slide sections for `infer`: they must be those that made these features.
+
+    Features of another program say themselves what made them, and the checkpoint repeats that.
+    """
+    if "adopted" in bags.header:
+        return
     wanted = {
         "encoder": settings.embed.encoder,
         "tile_px": settings.tile.tile_px,
@@ -202,7 +207,9 @@ def _facts(job: Job, train: BagSet, *, with_student: bool) -> dict[str, Any]:
         "classes": list(job.classes),
         "feature_dim": model["feature_dim"],
         **{key: train.header[key] for key in ("encoder", "encoder_settings", "weights_hash")},
-        "sections": {name: getattr(settings, name).model_dump(mode="json") for name in SLIDE_SECTIONS},
+        "network_sha256": train.header.get("network_sha256", ""),
+        "stain": train.header.get("stain", {}),
+        "sections": slide_sections(train.header, settings),
         "student_pooling": settings.train.student_pooling,
         "top_k": settings.train.top_k,
         "threshold_rule": settings.train.threshold_rule,
@@ -211,6 +218,20 @@ def _facts(job: Job, train: BagSet, *, with_student: bool) -> dict[str, Any]:
         "fold": job.fold,
         **({} if job.large is None else {"learned_from": told_of(job.large)}),
     }
+
+
+def slide_sections(header: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return the settings that turned slides into features of this header, for the checkpoint to repeat.
+
+    Of given features: those in our own files' headers; of another program's only that they were given.
+    """
+    names: tuple[str, ...] = SLIDE_SECTIONS
+    if "adopted" in header:
+        made_with = dict(header["settings"])
+        if "embed" in made_with:
+            return made_with
+        names = ("slides", "adopt")
+    return {name: getattr(settings, name).model_dump(mode="json") for name in names}
 
 
 def choose_thresholds(

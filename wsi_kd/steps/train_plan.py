@@ -1,10 +1,12 @@
 """Section `train` of the settings -> the plain values that recipes take: where the settings stop."""
 
+from wsi_kd.mil.stain_jitter import StainJitter
 from wsi_kd.settings.models import TrainSettings
 from wsi_kd.training.plan import (
     Architecture,
     Compression,
     Distillation,
+    Gates,
     Masking,
     Mining,
     Optimization,
@@ -42,7 +44,17 @@ def plan_optimization(settings: TrainSettings, *, seed: int) -> Optimization:
         feature_noise=settings.feature_noise,
         image_chunk=settings.image_chunk,
         image_augmentation=settings.image_augmentation,
+        image_stains=StainJitter(settings.stain_augmentation, settings.stain_strength, settings.stain_bias),
+        gates=_plan_gates(settings),
     )
+
+
+def _plan_gates(settings: TrainSettings) -> Gates | None:
+    """Return which layer learns how many neurons it needs; None where none does."""
+    spectral = settings.spectral
+    if spectral.layer == "none":
+        return None
+    return Gates(spectral.layer, spectral.penalty, spectral.gate_rate)
 
 
 def plan_distillation(settings: TrainSettings) -> Distillation:

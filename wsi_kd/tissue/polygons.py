@@ -21,6 +21,7 @@ REMAKE = "wsi-kd mask"
 CLASS_NAME = "Tissue"
 HEADER_MEMBER = "wsi_kd"
 CLASS_COLOR = (60, 160, 60)
+MARK_COLOR = (214, 0, 154)
 GRID_LEVEL0_PX = 0.125
 """Vertices lie on this grid: binary fractions survive the shift to QuPath's frame and JSON bit for bit."""
 SIMPLIFY_PX = 0.75
@@ -31,12 +32,21 @@ class ChangedTissue(BadInput):
     """A mask that was edited where it lies: it is neither read nor overwritten."""
 
 
+class Mark(NamedTuple):
+    """What else was seen on the thumbnail, in level-0 pixels: shown beside the tissue, never tiled."""
+
+    name: str
+    """Pen or Fold."""
+    area: shapely.MultiPolygon
+
+
 class TissueFile(NamedTuple):
     """A slide's tissue in level-0 pixels (empty for a slide that failed) and the artifact's header."""
 
     slide_id: str
     tissue: shapely.MultiPolygon
     header: dict[str, Any]
+    marks: tuple[Mark, ...] = ()
 
 
 def mask_to_polygons(mask: Mask, *, level0_px_per_px: float, origin: tuple[int, int]) -> shapely.MultiPolygon:
@@ -87,9 +97,13 @@ def read_tissue(path: Path) -> TissueFile:
     if _content_hash(value.get("features"), header) != expected:
         raise ChangedTissue(f"{path}: changed since it was written, {_EDITS}")
     x, y, _, _ = header["bounds"]
-    parts = [named.area for named in areas_of(value, where=str(path))]
-    tissue = shapely.MultiPolygon([part for part in parts if isinstance(part, shapely.Polygon)])
-    return TissueFile(header["slide_id"], affinity.translate(tissue, x, y), header)
+    by_class: dict[str, list[shapely.Polygon]] = {CLASS_NAME: []}
+    for named in areas_of(value, where=str(path)):
+        if isinstance(named.area, shapely.Polygon):
+            by_class.setdefault(named.name, []).append(named.area)
+    moved = {name: affinity.translate(shapely.MultiPolygon(parts), x, y) for name, parts in by_class.items()}
+    tissue = moved.pop(CLASS_NAME)
+    return TissueFile(header["slide_id"], tissue, header, tuple(Mark(*item) for item in moved.items()))
 
 
 def tissue_hash(tissue: TissueFile) -> str:
@@ -105,21 +119,27 @@ _EDITS = (
 
 def _signed(tissue: TissueFile) -> dict[str, Any]:
     x, y, _, _ = tissue.header["bounds"]
-    parts = shapely.get_parts(affinity.translate(tissue.tissue, -x, -y))
-    features = [_feature(part, index) for index, part in enumerate(parts)]
+    features = [
+        _feature(part, index, name=mark.name)
+        for mark in (Mark(CLASS_NAME, tissue.tissue), *tissue.marks)
+        for index, part in enumerate(shapely.get_parts(affinity.translate(mark.area, -x, -y)))
+    ]
     header = {**tissue.header, "content_sha256": _content_hash(features, tissue.header)}
     return {"type": "FeatureCollection", "features": features, HEADER_MEMBER: header}
 
 
-def _feature(part: shapely.Polygon, index: int) -> dict[str, Any]:
+def _feature(part: shapely.Polygon, index: int, *, name: str) -> dict[str, Any]:
     rings = [shapely.get_coordinates(ring).tolist() for ring in (part.exterior, *part.interiors)]
     return {
         "type": "Feature",
         "geometry": {"type": "Polygon", "coordinates": rings},
         "properties": {
             "objectType": "annotation",
-            "name": f"{CLASS_NAME} {index + 1}",
-            "classification": {"name": CLASS_NAME, "color": list(CLASS_COLOR)},
+            "name": f"{name} {index + 1}",
+            "classification": {
+                "name": name,
+                "color": list(CLASS_COLOR if name == CLASS_NAME else MARK_COLOR),
+            },
         },
     }
 

@@ -9,6 +9,7 @@ from jaxtyping import Float32
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.core.shapes import Mask, Pixels
+from wsi_kd.tissue.cleaning import close_gaps, fill_holes, without_small
 
 TEXTURE_WINDOW_PX = 5
 MIN_VALUE = 0.2
@@ -37,6 +38,7 @@ def segment_tissue(
     min_saturation: float,
     min_texture: float,
     dark_field_luminance: float,
+    excluded: Mask | None = None,
 ) -> Mask:
     """Find tissue: pixels that are colored and textured, closed, holes filled, small pieces dropped.
 
@@ -54,11 +56,13 @@ def segment_tissue(
         min_saturation: lower bound on the saturation threshold (0-1).
         min_texture: standard deviation of luminance (0-1) below which a pixel is smooth.
         dark_field_luminance: median luminance (0-1) below which the slide is not brightfield.
+        excluded: where pen lies: no tissue, and left out of the threshold; default: nowhere.
 
     Raises:
         SlideProblem: empty, for dark field (fluorescence) and where nothing is left.
     """
     planes = _planes(pixels)
+    open_to_see = np.ones(pixels.shape[:2], bool) if excluded is None else ~excluded
     luminance = float(np.median(planes.luminance))
     if luminance < dark_field_luminance:
         reason = (
@@ -67,20 +71,27 @@ def segment_tissue(
         )
         raise SlideProblem(SlideStatus.EMPTY, reason)
     threshold = saturation_threshold(
-        planes.saturation, planes.texture, min_saturation=min_saturation, min_texture=min_texture
+        planes.saturation[open_to_see][None],
+        planes.texture[open_to_see][None],
+        min_saturation=min_saturation,
+        min_texture=min_texture,
     )
-    found = (planes.saturation >= threshold) & (planes.texture >= min_texture)
-    mask = _close(found, close_um / mpp)
-    mask = _without_small(mask, min_tissue_um2 / mpp**2)
-    mask = _fill_holes(mask, min_hole_um2 / mpp**2)
+    found = (planes.saturation >= threshold) & (planes.texture >= min_texture) & open_to_see
+    mask = without_small(close_gaps(found, close_um / mpp) & open_to_see, min_tissue_um2 / mpp**2)
+    mask = fill_holes(mask, min_hole_um2 / mpp**2) & open_to_see
     if not mask.any():
         reason = (
             f"no tissue: {found.mean():.1%} of the slide is stained (saturation from {threshold:.3f}, "
-            f"texture from {min_texture:g}) and no piece reaches {min_tissue_um2:g} um2; "
-            "if there is tissue, draw it in QuPath and put it into mask.edited_dir"
+            f"texture from {min_texture:g}), {1 - open_to_see.mean():.1%} is pen, and no piece reaches "
+            f"{min_tissue_um2:g} um2; if there is tissue, draw it in QuPath and put it into mask.edited_dir"
         )
         raise SlideProblem(SlideStatus.EMPTY, reason)
-    return mask
+    return np.asarray(mask)
+
+
+def is_dark_field(pixels: Pixels, *, dark_field_luminance: float) -> bool:
+    """Tell whether a slide is fluorescence: the median luminance (0-1) is below `dark_field_luminance`."""
+    return float(np.median(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))) / _LEVELS < dark_field_luminance
 
 
 def saturation_threshold(
@@ -96,6 +107,8 @@ def saturation_threshold(
 
     Source: Otsu, A threshold selection method from gray-level histograms, IEEE Trans. SMC 9 (1979).
     """
+    if not saturation.size:
+        return min_saturation
     levels = np.round(saturation * _LEVELS).astype(np.uint8)
     cut = cv2.threshold(levels, 0, _LEVELS, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0]
     below = levels <= cut
@@ -120,34 +133,3 @@ def _planes(pixels: Pixels) -> _Planes:
     variance = cv2.blur(luminance * luminance, window) - mean * mean
     texture = np.sqrt(np.maximum(variance, np.float32(0)))
     return _Planes(luminance, saturation, texture)
-
-
-def _close(mask: Mask, gap_px: float) -> Mask:
-    """Close gaps up to `gap_px` wide; the border is padded so that it attracts nothing."""
-    radius = round(gap_px / 2)
-    if radius < 1:
-        return mask
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    padded = np.pad(mask, radius).astype(np.uint8)
-    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)
-    return np.asarray(closed[radius:-radius, radius:-radius] > 0)
-
-
-def _without_small(mask: Mask, min_area_px: float) -> Mask:
-    """Drop 4-connected pieces with an area below `min_area_px`."""
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    keep = stats[:, cv2.CC_STAT_AREA] >= min_area_px
-    keep[0] = False
-    return np.asarray(keep[pieces])
-
-
-def _fill_holes(mask: Mask, min_area_px: float) -> Mask:
-    """Fill holes below `min_area_px`; what touches the border is glass, however small, and no hole."""
-    height, width = mask.shape
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=8)
-    left, top = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
-    right, bottom = left + stats[:, cv2.CC_STAT_WIDTH], top + stats[:, cv2.CC_STAT_HEIGHT]
-    inside = (left > 0) & (top > 0) & (right < width) & (bottom < height)
-    fill = inside & (stats[:, cv2.CC_STAT_AREA] < min_area_px)
-    fill[0] = False
-    return np.asarray(mask | fill[pieces])

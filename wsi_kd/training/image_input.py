@@ -38,4 +38,8 @@ def set_input(model: TeacherStudent, optimization: Optimization) -> None:
     if isinstance(model.projector, LinearProjector):
         model.projector.learn_by(noise=optimization.feature_noise)
     if isinstance(model.projector, ImageProjector):
-        model.projector.learn_by(chunk=optimization.image_chunk, augmentation=optimization.image_augmentation)
+        model.projector.learn_by(
+            chunk=optimization.image_chunk,
+            augmentation=optimization.image_augmentation,
+            stains=optimization.image_stains,
+        )

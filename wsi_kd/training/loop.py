@@ -21,6 +21,7 @@ from wsi_kd.mil.pooling import segment_ids
 from wsi_kd.mil.registry import create_model
 from wsi_kd.mil.weno import TeacherStudent
 from wsi_kd.training.bag_checks import check_bags, feature_moments
+from wsi_kd.training.gates import RATE, active_count, gate_cost, gate_layer, parameter_groups, without_gates
 from wsi_kd.training.image_input import check_projector, set_input
 from wsi_kd.training.losses import LossLedger
 from wsi_kd.training.plan import Architecture, Optimization, StudentPooling
@@ -116,9 +117,11 @@ def start_run(
         mean, deviation = feature_moments(train)
         model.scaling.fit(mean=mean, deviation=deviation)
         set_input(model, optimization)
+        if optimization.gates is not None:
+            gate_layer(model, optimization.gates.layer)
         model.to(device)
         optimizer = torch.optim.AdamW(
-            model.parameters(),
+            parameter_groups(model, optimization),
             lr=optimization.learning_rate,
             weight_decay=optimization.weight_decay,
             fused=True,
@@ -144,7 +147,13 @@ def ordered_batches(run: Run, bags: BagSet) -> Iterator[tuple[list[int], PackedB
 
 
 def take_step(run: Run, loss: Float[Tensor, ""], ledger: LossLedger, *, bag: int) -> None:
-    """Step against the gradient of `loss`, clipped; a gradient that is not finite is noted against `bag`."""
+    """Step against the gradient of `loss`, clipped; a gradient that is not finite is noted against `bag`.
+
+    Where a layer has gates, their penalty is added to the loss.
+    """
+    gates = run.optimization.gates
+    if gates is not None and (cost := gate_cost(run.model, gates.layer)) is not None:
+        loss = loss + gates.penalty * cost
     run.state.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.optimization.gradient_clip)
@@ -215,13 +224,14 @@ def fit(
         _set_learning_rate(run)
         run.model.train()
         result = train_epoch(state.epoch)
-        state.history.append(result.row)
+        active = active_count(run.model)
+        state.history.append(result.row if active is None else {**result.row, "active_neurons": active})
         best = math.inf if state.selected_loss is None else state.selected_loss
         if result.selection_loss is not None and result.selection_loss < best:
             state.select(result.selection_loss)
         state.epoch += 1
         save_state(state, work_dir, run_hash=run_hash)
-        on_epoch(result.row)
+        on_epoch(state.history[-1])
     return _finish(run)
 
 
@@ -242,7 +252,7 @@ def _set_learning_rate(run: Run) -> None:
     plan = run.optimization
     factor = 0.5 * (1.0 + math.cos(math.pi * run.state.epoch / plan.epochs))
     for group in run.state.optimizer.param_groups:
-        group["lr"] = plan.learning_rate * factor
+        group["lr"] = plan.learning_rate * factor * group.get(RATE, 1.0)
 
 
 def _out_of_patience(run: Run) -> bool:
@@ -257,4 +267,5 @@ def _finish(run: Run) -> Trained:
         state.selected_weights = run.model.state_dict()
     selected = copy.deepcopy(run.model)
     selected.load_state_dict(state.selected_weights)
-    return Trained(selected.eval(), run.model.eval(), state.history, state.selected_epoch)
+    best, last = (without_gates(model).eval() for model in (selected, run.model))
+    return Trained(best, last, state.history, state.selected_epoch)

@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from wsi_kd.kd.pseudo_labels import PseudoLabelMode
 from wsi_kd.mil.projectors import LINEAR, Augmentation
+from wsi_kd.mil.stain_jitter import StainJitter
 from wsi_kd.mil.top_k_pooling import TOP_K
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
@@ -12,6 +13,8 @@ Pooling: TypeAlias = Literal["max", "mean", "topk"]
 """How the logits of instances become the bag's, where there is no attention."""
 MiningRule: TypeAlias = Literal["random", "sub_bags", "threshold"]
 Schedule: TypeAlias = Literal["joint", "alternate", "released"]
+GatedLayer: TypeAlias = Literal["projector", "student"]
+"""The shared projector, or the student's hidden layer."""
 
 
 class Architecture(NamedTuple):
@@ -29,6 +32,16 @@ class Architecture(NamedTuple):
     """What makes the shared hidden vectors; see wsi_kd.mil.projectors."""
     top_k: int = TOP_K
     """Instances that the teacher top_k_pooling averages."""
+
+
+class Gates(NamedTuple):
+    """A layer whose neurons learn whether they are needed; see wsi_kd.training.gates."""
+
+    layer: GatedLayer
+    penalty: float
+    """Weight of the squares of gates, directions and what reads the neurons."""
+    rate: float
+    """Learning rate of the gates, in learning rates of all else."""
 
 
 class Optimization(NamedTuple):
@@ -52,7 +65,10 @@ class Optimization(NamedTuple):
     image_chunk: int = 256
     """Tiles whose activations an image projector keeps at a time."""
     image_augmentation: Augmentation = "dihedral"
+    image_stains: StainJitter = StainJitter()
     """How an image projector is shown the tiles it learns from."""
+    gates: Gates | None = None
+    """None: no layer has gates."""
 
 
 class Distillation(NamedTuple):

@@ -81,6 +81,17 @@ def test_quota_follows_the_predicted_shares():
     assert within.tolist() == [5, 4, 3]
 
 
+def test_quota_follows_the_candidates_and_no_others():
+    """Rows that cannot be labeled (other slides, held-out or labeled ones) do not shape a round."""
+    predicted = torch.tensor([0] * 4 + [1] * 4 + [0] * 20 + [2] * 30)
+    views = [torch.eye(3)[predicted] * torch.linspace(1, 3, 58)[:, None]]
+    candidates = torch.arange(58) < 8
+    found = select_cautiously(views, candidates=candidates, caution=Caution(per_round=4))
+    assert torch.bincount(found.labels, minlength=3).tolist() == [2, 2, 0]
+    nobody = select_cautiously(views, candidates=candidates & False, caution=Caution(per_round=4))
+    assert len(nobody.rows) == 0
+
+
 def test_never_more_than_asked_and_none_below_the_threshold():
     found = select_cautiously(
         [logits(50)], candidates=everyone(50), caution=Caution(per_round=50, threshold=0.9)
@@ -254,6 +265,7 @@ def test_links_are_the_most_probable_above_the_threshold():
             "per_round 0",
         ),
         (lambda: run(GREEDY, torch.tensor([0] * 3 + [UNLABELED] * 197)), "class 1 has no labeled sample"),
+        (lambda: run(GREEDY, torch.full((200,), UNLABELED)), "no sample has a label"),
         (lambda: select_links([], threshold=0.5, count=1), "no view"),
         (lambda: select_links([torch.tensor([2.0])], threshold=0.5, count=1), r"in \[0, 1\]"),
     ],

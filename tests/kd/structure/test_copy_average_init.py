@@ -178,6 +178,8 @@ def test_loss_at_the_start_is_far_below_that_of_copies_alone():
     ("ask", "says"),
     [
         (lambda wide: copy_average_init(wide[0], wide[2], 10, activation=torch.relu), "expected 1 to 9"),
+        (lambda wide: copy_average_init(wide[0], wide[2], 0, activation=torch.relu), "expected 1 to 9"),
+        (lambda wide: narrow_network(wide, 10, calibration=torch.zeros(4, 6)), "expected 1 to 9"),
         (lambda wide: copy_average_init(wide[0], wide[0], 2, activation=torch.relu), "follow each other"),
         (lambda wide: narrow_network(wide, 3, calibration=torch.zeros(4, 5)), r"expected \(samples, 6\)"),
         (lambda wide: narrow_network(wide, 3, calibration=torch.full((4, 6), math.nan)), "not finite"),

@@ -192,6 +192,31 @@ def test_image_energy_takes_images_and_bounds_its_slope():
             "the same shape",
         ),
         (
+            lambda: vem().student_loss(torch.zeros(3, 2), torch.zeros(3, 4), torch.zeros(3, 4)),
+            BadInput,
+            "the same shape",
+        ),
+        (
+            lambda: vem().energy_loss(torch.zeros(3, 2), torch.zeros(3, 2), torch.zeros(2, 2)),
+            BadInput,
+            "draw them in the same step",
+        ),
+        (
+            lambda: vem().student_loss(*pairs(), torch.full((12, 2), math.nan, dtype=torch.float64)),
+            RunFailed,
+            "energies are not finite",
+        ),
+        (
+            lambda: GridSampler(5)(Quadratic(math.nan), torch.zeros(3, 2), generator=torch.Generator()),
+            RunFailed,
+            "energies are not finite",
+        ),
+        (
+            lambda: GridSampler(5).log_density(Quadratic(math.nan), torch.zeros(3, 2), torch.zeros(3, 2)),
+            RunFailed,
+            "energies are not finite",
+        ),
+        (
             lambda: vem().energy_loss(*pairs(), torch.full((12, 2), math.nan, dtype=torch.float64)),
             RunFailed,
             "energies are not finite",

@@ -1,6 +1,7 @@
 """Small graph networks: the authors' forward pass, neighbors, what is refused."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,16 @@ import torch
 from torch import Tensor
 
 from wsi_kd.core.errors import BadInput
-from wsi_kd.kd.graphs import Gcn, GraphAutoencoder, drop_edges, grid_edges, planted_partition, propagation
+from wsi_kd.kd.cautious_pseudo_labels import UNLABELED, Caution, label_cautiously
+from wsi_kd.kd.graphs import (
+    Gcn,
+    GraphAutoencoder,
+    drop_edges,
+    grid_edges,
+    planted_partition,
+    propagation,
+    undirected,
+)
 
 
 @pytest.fixture
@@ -73,12 +83,80 @@ def test_edges_can_be_dropped_and_one_stays():
     assert drop_edges(edges, 1.0, generator=generator).shape == (2, 1)
 
 
+def drawn():
+    return torch.Generator().manual_seed(0)
+
+
+def as_torch_geometric_has_it():
+    """A `Data` object's members: each pair both ways, one of them twice, and a loop."""
+    pairs = torch.tensor([[0, 1, 1, 2, 3, 0], [1, 2, 3, 3, 4, 4]])
+    both = torch.cat([pairs, pairs.flip(0), torch.tensor([[1, 2], [0, 2]])], dim=1)
+    order = torch.randperm(both.shape[1], generator=drawn())
+    return SimpleNamespace(
+        x=torch.randn(5, 3, generator=drawn()),
+        edge_index=both[:, order],
+        y=torch.tensor([0, -1, -1, 1, -1]),
+        num_nodes=5,
+    ), pairs
+
+
+def test_edge_index_of_torch_geometric_is_the_same_graph():
+    data, pairs = as_torch_geometric_has_it()
+    found = undirected(data.edge_index, data.num_nodes)
+    assert sorted(found.T.tolist()) == sorted(pairs.T.tolist())
+    ours, theirs = propagation(pairs, 5).to_dense(), propagation(data.edge_index, data.num_nodes).to_dense()
+    assert torch.equal(ours, theirs)
+    joined = torch.eye(5)
+    joined[pairs[0], pairs[1]] = joined[pairs[1], pairs[0]] = 1.0
+    roots = joined.sum(dim=1).rsqrt()
+    torch.testing.assert_close(theirs, roots[:, None] * joined * roots[None, :])
+
+
+def test_its_nodes_can_be_labeled_cautiously():
+    data, _ = as_torch_geometric_has_it()
+    spread = propagation(data.edge_index, data.num_nodes)
+
+    def train(labels, _):
+        torch.manual_seed(0)
+        network = Gcn(3, 8, 2)
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+        known = labels != UNLABELED
+        for _step in range(40):
+            optimizer.zero_grad()
+            logits = network(data.x, spread)[known]
+            torch.nn.functional.cross_entropy(logits, labels[known]).backward()
+            optimizer.step()
+        return network.eval()
+
+    def plain(network):
+        return network(data.x, spread).detach()
+
+    def dropped(network):
+        edges = drop_edges(undirected(data.edge_index, 5), 0.2, generator=drawn())
+        return network(data.x, propagation(edges, 5)).detach()
+
+    found = label_cautiously(
+        train,
+        [plain, dropped],
+        data.y,
+        candidates=data.y == UNLABELED,
+        caution=Caution(per_round=2),
+        rounds=2,
+        validate=lambda network: network(data.x, spread)[0, 0].item(),
+    )
+    assert found.labels[[0, 3]].tolist() == [0, 1]
+    assert [one.labeled for one in found.rounds] == [2, 4, 5]
+
+
 @pytest.mark.parametrize(
     ("ask", "says"),
     [
         (lambda: propagation(torch.zeros(2, 0, dtype=torch.int64), 3), "one edge at least"),
-        (lambda: propagation(torch.tensor([[0], [3]]), 3), "nodes of 0 to 2"),
-        (lambda: propagation(torch.tensor([[1], [1]]), 3), "different nodes"),
+        (lambda: propagation(torch.tensor([[0], [3]]), 3), "nodes 0 to 3; expected 0 to 2"),
+        (lambda: propagation(torch.tensor([[1], [1]]), 3), "all edges are loops"),
+        (lambda: undirected(torch.tensor([[-1], [1]]), 3), "nodes -1 to 1"),
+        (lambda: drop_edges(torch.zeros(2, 0, dtype=torch.int64), 0.1, generator=drawn()), "of 0 edges"),
+        (lambda: drop_edges(torch.tensor([[0], [1]]), 1.5, generator=drawn()), r"share 1\.5"),
         (lambda: grid_edges(torch.zeros(1, 2, dtype=torch.int64), 0), "step 0"),
     ],
 )

@@ -3,10 +3,16 @@
 import re
 from importlib import import_module
 from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
 
 from wsi_kd.kd.registry import TOOLS
 
-PAGE = (Path(__file__).resolve().parents[3] / "docs" / "kd_theory.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+PAGE = (DOCS / "kd_theory.md").read_text(encoding="utf-8")
+SVG = "{http://www.w3.org/2000/svg}"
+LARGEST_BYTES = 60_000
 
 
 def test_every_tool_has_a_row():
@@ -33,6 +39,18 @@ def test_names_of_the_table_are_there():
         assert any(wanted is None or hasattr(import_module(f"wsi_kd.kd.{one}"), wanted) for one in modules), (
             name
         )
+
+
+@pytest.mark.parametrize("method", TOOLS)
+def test_every_tool_has_its_chart_on_the_page(method: str):
+    assert f"](figures/{method}.svg)" in PAGE
+    path = DOCS / "figures" / f"{method}.svg"
+    assert path.stat().st_size < LARGEST_BYTES
+    root = ElementTree.fromstring(path.read_bytes())
+    assert root.tag == f"{SVG}svg"
+    named = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
+    assert named
+    assert all(name.startswith(f"{method}-") for name in named)  # what `wsi-kd reproduce --plots` writes
 
 
 def _is_module(name: str) -> bool:

@@ -213,6 +213,16 @@ def test_suggestion_trusts_a_perfect_teacher_and_not_a_bad_one():
             "singular at sample 2",
         ),
         (lambda: kernel_student(torch.tensor([[1.0, 2.0], [0.0, 1.0]]), torch.ones(2)), "not symmetric"),
+        (lambda: kernel_student(torch.zeros(3, 3), torch.ones(3)), "singular at sample 1"),
+        (lambda: kernel_student(torch.ones(3, 3), torch.tensor([1.0, 1.0, -1.0])), "cannot tell apart"),
+        (lambda: kernel_student(points(9) @ points(9).T, LOGITS.new_ones(9).cumsum(0)), "is singular"),
+        (lambda: weight_norms(torch.ones(3, 3), torch.tensor([1.0, 1.0, -1.0]), [3]), "cannot tell apart"),
+        (
+            lambda: suggest_soft_ratio(
+                points(20)[[0] * 10 + [1] * 10], LOGITS.repeat(3)[:20], labels([0, 1] * 10)
+            ),
+            "cannot tell apart",
+        ),
         (lambda: weight_norms(torch.eye(3), torch.ones(3), [4]), "from 1 to 3"),
         (lambda: data_inefficiency(torch.eye(3), torch.ones(3), [2]), "growing"),
         (

@@ -1,0 +1,55 @@
+"""Command adopt: another program's features in the place of mask, tile and embed."""
+
+import sys
+from collections import Counter
+
+import typer
+
+from wsi_kd.bags.tables import listed
+from wsi_kd.cli.options import (
+    Chunk,
+    ConfigFile,
+    ManifestFile,
+    ResultsDir,
+    RowsHash,
+    SettingsJson,
+    check_rows,
+    chosen_chunks,
+    open_run,
+)
+from wsi_kd.core.records import SlideStatus
+
+
+def adopt(
+    *,
+    settings: SettingsJson = None,
+    config: ConfigFile = None,
+    manifest: ManifestFile = None,
+    results_dir: ResultsDir = None,
+    chunk: Chunk = None,
+    rows_hash: RowsHash = None,
+) -> None:
+    """Take features that TRIDENT, CLAM, STAMP, ... made: adopt.folder -> features/<slide_id>.h5."""
+    run = open_run(settings=settings, config=config, manifest=manifest, results_dir=results_dir)
+    sheet = run.manifest()
+    from wsi_kd.steps.adopt import run_adopt
+
+    chunks = chosen_chunks(sheet, slides_per_job=run.settings.run.slides_per_job, chunk=chunk)
+    for number, rows in chunks.items():
+        check_rows(rows, step="adopt", expected=rows_hash)
+        statuses = run_adopt(
+            rows,
+            features_dir=run.layout.folder("embed"),
+            status_path=run.layout.chunk_status("embed", number),
+            settings=run.settings,
+            negative_label=sheet.classes[0],
+        )
+        counts = Counter(row.status for row in statuses)
+        told = ", ".join(f"{counts[status]} {status}" for status in SlideStatus if counts[status])
+        typer.echo(f"adopt, chunk {number}: {len(statuses)} slides: {told}")
+        missing = [row.slide_id for row in statuses if row.status == SlideStatus.MISSING_FEATURES]
+        if missing:
+            folder = run.settings.adopt.folder
+            sys.stderr.write(
+                f"adopt: {len(missing)} slides have no features in {folder}: {listed(missing)}\n"
+            )

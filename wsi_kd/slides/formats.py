@@ -1,0 +1,160 @@
+"""Which reader a slide needs, told by its content; a name's ending is never trusted."""
+
+import stat
+from collections.abc import Callable
+from configparser import ConfigParser, Error
+from pathlib import Path
+
+import openslide
+
+from wsi_kd.core.errors import SlideProblem
+from wsi_kd.slides.image_reader import open_image
+from wsi_kd.slides.openslide_reader import OpenSlideReader
+from wsi_kd.slides.protocol import Background, SlideReader, unreadable
+from wsi_kd.slides.tiff_reader import open_tiff, tells_more_than_openslide
+from wsi_kd.slides.zarr_reader import is_zarr, open_zarr
+
+_HEAD_BYTES = 132
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""Classic and BigTIFF, of either byte order."""
+_PLAIN_TIFF = "generic-tiff"
+_IMAGES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+_KNOWN_ELSEWHERE = {
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file (Imaris?); convert it: bfconvert in.ims out.ome.tif",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000; convert it: vips tiffsave in.jp2 out.tif --tile --pyramid",
+    b"SIMPLE  =": "a FITS image; convert it: bfconvert in.fits out.ome.tif",
+    b"%PDF": "a PDF document, no image",
+    b"PK\x03\x04": "a zip archive; unpack it first",
+    b"\x1f\x8b": "a gzip archive; unpack it first",
+}
+"""First bytes of what is no slide here -> what it is and what helps."""
+MAX_NAMED = 4
+_DICOM_AT, _DICOM = 128, b"DICM"
+_MIRAX_INDEX = "Slidedat.ini"
+
+
+def open_by_content(path: Path, *, background: Background) -> SlideReader:
+    """Open a slide with the first reader that knows its content.
+
+    OpenSlide comes first. A TIFF that it does not know, knows and cannot open, or takes for a plain one
+    although it is an OME-TIFF, goes to tifffile, PNG and JPEG to Pillow, a Zarr folder to zarr-python.
+
+    Raises:
+        SlideProblem: unreadable, for a file that is absent, empty, of a foreign format or damaged.
+    """
+    mode = _mode(path)
+    if stat.S_ISDIR(mode):
+        return _open_folder(path, background)
+    if not stat.S_ISREG(mode):
+        raise unreadable("no regular file; give the slide's own file")
+    head = _head(path)
+    if not head:
+        raise unreadable("the file is empty (0 bytes); copy it again")
+    _check_mirax(path)
+    vendor = openslide.OpenSlide.detect_format(path)
+    if vendor is None:
+        return _reader_for(head)(path, background=background)
+    if vendor == _PLAIN_TIFF and tells_more_than_openslide(path):
+        return open_tiff(path, background=background)
+    try:
+        return OpenSlideReader(path, background=background)
+    except SlideProblem as problem:
+        if not head.startswith(_TIFF):
+            raise
+        return _second_try(path, background, first=problem)
+
+
+def _second_try(path: Path, background: Background, *, first: SlideProblem) -> SlideReader:
+    """Open by tifffile what OpenSlide knows and cannot open; if both fail, OpenSlide's reason is told."""
+    try:
+        return open_tiff(path, background=background)
+    except SlideProblem:
+        raise first from None
+
+
+def _reader_for(head: bytes) -> Callable[..., SlideReader]:
+    if head.startswith(_TIFF):
+        return open_tiff
+    if head.startswith(_IMAGES):
+        return open_image
+    for start, told in _KNOWN_ELSEWHERE.items():
+        if head.startswith(start):
+            raise unreadable(told)
+    if head[_DICOM_AT:] == _DICOM:
+        raise unreadable(
+            "DICOM, but no whole-slide image that OpenSlide reads (VL Whole Slide Microscopy, uncompressed, "
+            "JPEG or JPEG 2000); export it so"
+        )
+    raise unreadable(
+        "no format that is read here (OpenSlide's, TIFF, PNG, JPEG, OME-Zarr); "
+        "convert it to a tiled pyramidal TIFF"
+    )
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise unreadable("no such file; correct the path in the manifest") from None
+    except OSError as error:  # a folder that may not be entered, links in a circle
+        raise unreadable(
+            f"cannot be reached ({error.strerror}); check the path and the rights of its folders"
+        ) from None
+
+
+def _open_folder(path: Path, background: Background) -> SlideReader:
+    if is_zarr(path):
+        return open_zarr(path, background=background)
+    if any(file.suffix.lower() == ".dcm" for file in _listed(path)):
+        raise unreadable("a folder of DICOM files; give one .dcm file of the series, the others are found")
+    if (path / _MIRAX_INDEX).is_file():
+        raise unreadable("the data of a MIRAX slide; give the .mrxs file beside this folder")
+    raise unreadable("a folder that is no OME-Zarr; give the slide's file")
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise unreadable(
+            f"a folder that cannot be listed ({error.strerror}); give the slide's file"
+        ) from None
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as handle:
+            return handle.read(_HEAD_BYTES)
+    except OSError as error:
+        raise unreadable(f"cannot be opened ({error.strerror or error})") from None
+
+
+def _check_mirax(path: Path) -> None:
+    """Refuse a MIRAX slide without all its data.
+
+    Its .mrxs file is a small JPEG of the slide: without the folder beside it, it would pass for an image.
+    """
+    if path.suffix.lower() != ".mrxs":
+        return
+    folder = path.with_suffix("")
+    index = folder / _MIRAX_INDEX
+    if not index.is_file():
+        raise unreadable(
+            f"{folder.name}/{_MIRAX_INDEX} is missing; copy the folder that belongs to the .mrxs file"
+        )
+    missing = [name for name in _mirax_parts(index) if not (folder / name).is_file()]
+    if missing:
+        named = ", ".join(missing[:MAX_NAMED])
+        raise unreadable(f"{len(missing)} files are missing in {folder.name}/ ({named}); copy it again")
+
+
+def _mirax_parts(index: Path) -> list[str]:
+    """Return the names of the data files that a MIRAX index lists."""
+    parser = ConfigParser(interpolation=None, strict=False, allow_no_value=True)
+    try:
+        parser.read_string(index.read_text(encoding="utf-8-sig", errors="replace"))
+        parts = dict(parser["DATAFILE"])
+        listed = [parts[f"file_{number}"] for number in range(int(parts["file_count"]))]
+        return [parser["HIERARCHICAL"]["indexfile"], *listed]
+    except (Error, KeyError, ValueError):
+        raise unreadable(f"{index.parent.name}/{index.name} is damaged; copy the folder again") from None

@@ -1,0 +1,112 @@
+"""What a slide's file tells of itself: format, levels, how they are stored; never whose tissue it is."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tifffile import TiffFile
+
+from wsi_kd.core.units import Box
+from wsi_kd.slides.facts import SlideFacts, slide_facts
+from wsi_kd.slides.protocol import SlideReader
+from wsi_kd.slides.tiff_layout import pages_of
+
+_TIFF_VENDORS = ("aperio", "generic-tiff", "hamamatsu", "leica", "philips", "trestle", "ventana")
+"""OpenSlide's vendors whose files are TIFF (Hamamatsu's VMS is not, and is not told)."""
+_TRANSFER_SYNTAXES = {
+    "1.2.840.10008.1.2": "none",
+    "1.2.840.10008.1.2.1": "none",
+    "1.2.840.10008.1.2.4.50": "JPEG",
+    "1.2.840.10008.1.2.4.90": "JPEG2000",
+    "1.2.840.10008.1.2.4.91": "JPEG2000",
+}
+"""DICOM's transfer syntaxes that OpenSlide reads."""
+_MIRAX_FORMAT = "mirax.LAYER_0_LEVEL_0_SECTION.IMAGE_FORMAT"
+UNKNOWN = "unknown"
+
+
+class StoredLevel(NamedTuple):
+    """One level as the file holds it."""
+
+    width_px: int
+    height_px: int
+    downsample: float
+    piece_width_px: int
+    """Width of a stored tile, strip or chunk; 0 where the format does not tell."""
+    piece_height_px: int
+
+
+class SlideFile(NamedTuple):
+    """A slide's file; nothing in it names a patient."""
+
+    facts: SlideFacts
+    levels: tuple[StoredLevel, ...]
+    bounds: Box
+    background: tuple[int, int, int]
+    associated: dict[str, tuple[int, int]]
+    """Width and height of label, macro and thumbnail by name; their pixels are never read."""
+    compression: str
+    icc_bytes: int
+    """Size of the color profile; 0 where there is none."""
+    unstored: int
+    """Level-0 tiles that were never stored, which read as background; -1 where the format does not tell."""
+
+
+def describe_file(reader: SlideReader) -> SlideFile:
+    """Collect what may be told of an open slide.
+
+    Raises:
+        SlideProblem: unreadable, when its color profile is damaged.
+    """
+    compression, unstored = _stored_as(reader)
+    profile = reader.icc_profile
+    return SlideFile(
+        facts=slide_facts(reader),
+        levels=tuple(_level(reader, level) for level in range(len(reader.level_dimensions))),
+        bounds=reader.bounds,
+        background=reader.background,
+        associated=dict(reader.associated),
+        compression=compression,
+        icc_bytes=len(profile) if profile else 0,
+        unstored=unstored,
+    )
+
+
+def _level(reader: SlideReader, level: int) -> StoredLevel:
+    piece = [
+        max(_whole(reader.properties, f"{who}.level[{level}].tile-{edge}") for who in ("openslide", "stored"))
+        for edge in ("width", "height")
+    ]
+    return StoredLevel(*reader.level_dimensions[level], reader.level_downsamples[level], *piece)
+
+
+def _whole(properties: Mapping[str, str], key: str) -> int:
+    raw = properties.get(key, "")
+    return int(raw) if raw.isdigit() else 0
+
+
+def _stored_as(reader: SlideReader) -> tuple[str, int]:
+    """Return the compression of level 0 and how many of its tiles were never stored."""
+    properties = reader.properties
+    if told := properties.get("stored.compression"):
+        return told, -1
+    if told := properties.get(_MIRAX_FORMAT):
+        return told.upper(), -1
+    if told := properties.get("dicom.TransferSyntaxUID"):
+        return _TRANSFER_SYNTAXES.get(told, UNKNOWN), -1
+    vendor = properties.get("openslide.vendor", "")
+    if vendor not in _TIFF_VENDORS and not reader.format.startswith("tiff/"):
+        return UNKNOWN, -1
+    return _of_tiff(reader)
+
+
+def _of_tiff(reader: SlideReader) -> tuple[str, int]:
+    """Look at the page of level 0; NDPI stores its rows as one JPEG, which is no list of tiles."""
+    try:
+        with TiffFile(reader.path) as tiff:
+            for first in pages_of(tiff):
+                if (first.imagewidth, first.imagelength) == reader.level_dimensions[0]:
+                    empty = sum(size == 0 for size in first.databytecounts)
+                    return str(getattr(first.compression, "name", first.compression)), empty
+    except Exception:  # tifffile raises anything over a directory that it does not know
+        return UNKNOWN, -1
+    return UNKNOWN, -1
