@@ -211,8 +211,8 @@ def compare(name: str, found: str, *, floor: tuple[int, ...], remedy: str) -> Ch
 
 def _tiles_at_most(settings: Settings, manifest: Manifest | None) -> int:
     """Estimate tiles from the size of some slides, all of their area counted as tissue."""
-    from wsi_kd.slides.mpp import resolve_mpp
     from wsi_kd.slides.reader import open_slide
+    from wsi_kd.steps.resolution import slide_resolution
 
     if manifest is None:
         return 0
@@ -222,14 +222,7 @@ def _tiles_at_most(settings: Settings, manifest: Manifest | None) -> int:
     for row in rows:
         try:
             with open_slide(row.path, background=settings.slides.background) as reader:
-                mpp = resolve_mpp(
-                    reader.properties,
-                    override=row.slide_mpp,
-                    min_mpp=settings.slides.min_mpp,
-                    max_mpp=settings.slides.max_mpp,
-                    from_objective=settings.slides.mpp_from_objective,
-                    max_anisotropy=settings.slides.max_anisotropy,
-                ).mpp
+                mpp = slide_resolution(reader.properties, settings.slides, override=row.slide_mpp).mpp
                 counts.append(reader.bounds[2] * reader.bounds[3] * mpp**2 / stride_um**2)
         except SlideProblem:
             continue  # the run itself gives this slide a status and a reason

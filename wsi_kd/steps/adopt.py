@@ -17,12 +17,13 @@ from wsi_kd.core.shapes import TileLabels
 from wsi_kd.features.foreign import UnknownResolution, read_foreign_slide
 from wsi_kd.features.foreign_folders import ForeignFolder, ForeignSlide, files_of, find_foreign
 from wsi_kd.features.foreign_header import GIVEN_ENCODER, UNKNOWN_ENCODER
-from wsi_kd.features.store import FeatureFile, read_features, write_features
+from wsi_kd.features.store import FeatureFile, write_features
 from wsi_kd.settings.adopt import AdoptSettings
 from wsi_kd.settings.all import Settings
 from wsi_kd.slides.fingerprint import slide_fingerprint
 from wsi_kd.slides.frame import slide_center_nm
 from wsi_kd.slides.reader import open_slide
+from wsi_kd.steps.kept_features import kept_features
 from wsi_kd.steps.status import failure, inputs_hash, status_row, write_status
 from wsi_kd.steps.tile import slide_tile_labels
 
@@ -74,7 +75,7 @@ def run_adopt(
         origin = origin_of(row, found)
         path = features_dir / f"{row.slide_id}.h5"
         expected = adopted_hash(origin, settings, negative_label=negative_label)
-        features = _kept(path, expected)
+        features = kept_features(path, expected)
         if features is None:
             features = _signed(
                 adopt_slide(origin, settings, negative_label=negative_label),
@@ -256,13 +257,3 @@ def adopted_hash(origin: Origin, settings: Settings, *, negative_label: str | No
         "tile": {name: tile[name] for name in LABEL_SETTINGS if row.annotation},
     }
     return inputs_hash(STEP, parts)
-
-
-def _kept(path: Path, expected: str) -> FeatureFile | None:
-    if not path.is_file():
-        return None
-    try:
-        features = read_features(path)
-    except BadInput:
-        return None  # damaged: it is made anew
-    return features if features.header.get("inputs_hash") == expected else None

@@ -8,8 +8,8 @@ from wsi_kd.core.errors import BadInput, SlideProblem, unknown_name
 from wsi_kd.core.files import publish_text
 from wsi_kd.settings.slides import SlidesSettings
 from wsi_kd.slides.frame import NOMINAL_FRAME, SlideFrame, slide_center_nm
-from wsi_kd.slides.mpp import resolve_mpp
 from wsi_kd.slides.reader import open_slide
+from wsi_kd.steps.resolution import slide_resolution
 from wsi_kd.tissue.annotations import FORMATS, read_drawing, write_drawing
 from wsi_kd.tissue.drawing import Annotation, Drawing
 
@@ -143,14 +143,7 @@ def _check_mpp(mpp: float | None) -> None:
 def _frame(slide: Path, *, mpp: float | None) -> SlideFrame:
     limits = SlidesSettings()
     with open_slide(slide, background=limits.background) as reader:
-        resolved = resolve_mpp(
-            reader.properties,
-            override=mpp,
-            min_mpp=limits.min_mpp,
-            max_mpp=limits.max_mpp,
-            from_objective=limits.mpp_from_objective,
-            max_anisotropy=limits.max_anisotropy,
-        )
+        resolved = slide_resolution(reader.properties, limits, override=mpp)
         width, height = reader.level_dimensions[0]
         return SlideFrame(
             (reader.bounds.x_level0_px, reader.bounds.y_level0_px),

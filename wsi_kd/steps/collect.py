@@ -17,6 +17,7 @@ from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.features.foreign_folders import ForeignSlide, find_foreign
 from wsi_kd.features.quality import UNKNOWN
 from wsi_kd.features.store import FeatureFile, read_features, read_header, write_features
+from wsi_kd.steps.kept_features import kept_features
 from wsi_kd.steps.status import failure, inputs_hash, status_row, write_status
 
 MERGE, SUBSET = "merge", "subset"
@@ -86,7 +87,7 @@ def run_subset(
     for slide in slides:
         path = dest / slide.path.name
         expected = inputs_hash(SUBSET, {"choice": choice._asdict(), "sha256": file_hash(slide.path)})
-        features = _kept(path, expected)
+        features = kept_features(path, expected)
         if features is None:
             features = choose_tiles(read_features(slide.path), choice, where=slide.path)
             features.header["inputs_hash"] = expected
@@ -192,13 +193,3 @@ def _copy(source: Path, dest: Path) -> None:
         return
     with publish(dest) as temporary:
         temporary.write_bytes(source.read_bytes())
-
-
-def _kept(path: Path, expected: str) -> FeatureFile | None:
-    if not path.is_file():
-        return None
-    try:
-        features = read_features(path)
-    except BadInput:
-        return None  # damaged: it is made anew
-    return features if features.header.get("inputs_hash") == expected else None

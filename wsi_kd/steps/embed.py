@@ -16,12 +16,13 @@ from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.core.shapes import FeatureArray
 from wsi_kd.features.embed import EmbeddedTiles, embed_tiles
 from wsi_kd.features.encoders import Encoder
-from wsi_kd.features.store import FeatureFile, TileFile, array_hash, read_features, read_tiles, write_features
+from wsi_kd.features.store import FeatureFile, TileFile, array_hash, read_tiles, write_features
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.slides import EmbedSettings
 from wsi_kd.slides.fingerprint import slide_fingerprint
 from wsi_kd.steps.embed_progress import tile_progress
 from wsi_kd.steps.encoder import build_encoder, notes_of, stored_dtype, tell_notes, weights_identity
+from wsi_kd.steps.kept_features import kept_features
 from wsi_kd.steps.left_out import DROPPED, check_left_out, quality_check, quality_of
 from wsi_kd.steps.stain_numbers import UNCHANGED, shared_numbers, slide_stains
 from wsi_kd.steps.status import failure, inputs_hash, joined_notes, status_row, write_status
@@ -278,11 +279,5 @@ def _needs_encoder(jobs: Sequence[_Job]) -> bool:
 
 
 def _kept(path: Path, expected_hash: str) -> FeatureFile | None:
-    if not path.is_file():
-        return None
-    try:
-        features = read_features(path)
-    except BadInput:
-        return None  # damaged: it is made anew
-    fits = features.header.get("inputs_hash") == expected_hash
-    return features._replace(features=features.features[:0].copy()) if fits else None  # frees memory
+    kept = kept_features(path, expected_hash)
+    return kept and kept._replace(features=kept.features[:0].copy())  # frees memory

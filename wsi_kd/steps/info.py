@@ -7,13 +7,13 @@ from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.core.shapes import Coords
 from wsi_kd.settings.all import Settings
-from wsi_kd.settings.slides import SlidesSettings
 from wsi_kd.slides.info import SlideFile, describe_file
-from wsi_kd.slides.mpp import ResolvedMpp, resolve_mpp
+from wsi_kd.slides.mpp import ResolvedMpp
 from wsi_kd.slides.pyramid import ReadPlan, plan_read
 from wsi_kd.slides.reader import open_slide
 from wsi_kd.slides.tile_source import open_tile_source
 from wsi_kd.steps.mask import mask_slide
+from wsi_kd.steps.resolution import slide_resolution
 from wsi_kd.steps.tile import tile_slide
 from wsi_kd.tissue.segmentation_network import SegmentationNetwork
 
@@ -82,7 +82,7 @@ def _described(row: SlideRow, settings: Settings) -> SlideInfo:
     try:
         with open_slide(row.path, background=settings.slides.background) as reader:
             found = found._replace(stored=describe_file(reader))
-            mpp = _mpp(dict(reader.properties), row, settings.slides)
+            mpp = slide_resolution(reader.properties, settings.slides, override=row.slide_mpp)
             found = found._replace(mpp=mpp, reason=mpp.doubt)
             tile = settings.tile
             plan = plan_read(
@@ -98,17 +98,6 @@ def _described(row: SlideRow, settings: Settings) -> SlideInfo:
             return found._replace(plan=plan, tiles_at_most=at_most)
     except SlideProblem as problem:
         return found._replace(status=problem.status, reason=problem.reason)
-
-
-def _mpp(properties: dict[str, str], row: SlideRow, slides: SlidesSettings) -> ResolvedMpp:
-    return resolve_mpp(
-        properties,
-        override=row.slide_mpp,
-        min_mpp=slides.min_mpp,
-        max_mpp=slides.max_mpp,
-        from_objective=slides.mpp_from_objective,
-        max_anisotropy=slides.max_anisotropy,
-    )
 
 
 def _fitting(length_level0_px: int, plan: ReadPlan, stride_level0_px: float) -> int:

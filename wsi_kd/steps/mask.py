@@ -17,11 +17,11 @@ from wsi_kd.settings.slides import MaskSettings
 from wsi_kd.slides.facts import slide_facts
 from wsi_kd.slides.fingerprint import slide_fingerprint
 from wsi_kd.slides.frame import slide_center_nm
-from wsi_kd.slides.mpp import resolve_mpp
 from wsi_kd.slides.protocol import SlideReader
 from wsi_kd.slides.pyramid import Thumbnail, read_thumbnail
 from wsi_kd.slides.reader import open_slide
 from wsi_kd.steps.drawings import edited_outline
+from wsi_kd.steps.resolution import slide_resolution
 from wsi_kd.steps.status import failure, inputs_hash, status_row, write_status
 from wsi_kd.steps.tissue import (
     look_at_thumbnail,
@@ -226,14 +226,7 @@ def _read_geometry(reader: SlideReader, row: SlideRow, settings: Settings, *, he
     header["bounds"] = list(reader.bounds)
     header["center_nm"] = slide_center_nm(reader.properties)
     header["facts"] = slide_facts(reader)._asdict()
-    mpp = resolve_mpp(
-        reader.properties,
-        override=row.slide_mpp,
-        min_mpp=settings.slides.min_mpp,
-        max_mpp=settings.slides.max_mpp,
-        from_objective=settings.slides.mpp_from_objective,
-        max_anisotropy=settings.slides.max_anisotropy,
-    )
+    mpp = slide_resolution(reader.properties, settings.slides, override=row.slide_mpp)
     header.update(slide_mpp=mpp.mpp, mpp_x=mpp.mpp_x, mpp_y=mpp.mpp_y, mpp_source=mpp.source)
     header.update(mpp_entry=mpp.entry, mpp_others=list(mpp.others), reason=mpp.doubt)
 

@@ -22,6 +22,7 @@ from wsi_kd.slides.pyramid import Thumbnail, read_thumbnail
 from wsi_kd.slides.reader import open_slide
 from wsi_kd.steps.status import inputs_hash
 from wsi_kd.tissue.geojson import areas_of, read_geojson
+from wsi_kd.tissue.polygons import read_tissue
 
 FOLDER = "thumbnails"
 REPLACED = "the file is not the one that the mask was made of; make the masks anew with: wsi-kd mask"
@@ -64,7 +65,7 @@ def make_thumbnails(
         workers: threads.
 
     Raises:
-        BadInput: a mask that cannot be read.
+        BadInput: a mask that is damaged or was edited in place.
         RunFailed: a file could not be written.
     """
     with ThreadPoolExecutor(max(1, workers)) as threads:
@@ -112,6 +113,7 @@ def _draw(
     item: Wanted, *, folder: Path, files: QcThumbnail, expected: str, settings: Settings
 ) -> tuple[int, int]:
     """Write both files, the outlines last: where they lie, the thumbnail is whole."""
+    read_tissue(item.mask)  # one that was damaged or edited in place is not what the tiles were cut from
     thumbnail = _read(item, settings)
     height, width = thumbnail.pixels.shape[:2]
     jpeg = folder / files.jpeg

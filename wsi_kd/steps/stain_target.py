@@ -15,9 +15,9 @@ from wsi_kd.features.stain.sampling import PIXELS_PER_TILE, chosen_tiles, drawn_
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.slides import SlidesSettings
 from wsi_kd.settings.stain import StainSettings
-from wsi_kd.slides.mpp import resolve_mpp
 from wsi_kd.slides.protocol import SlideReader
 from wsi_kd.slides.reader import open_slide
+from wsi_kd.steps.resolution import slide_resolution
 from wsi_kd.steps.tile_pixels import open_tiles
 
 TRIES_PER_TILE = 10
@@ -69,14 +69,7 @@ def _target_pixels(path: Path, settings: Settings) -> PixelRows:
 
 def _mpp(reader: SlideReader, slides: SlidesSettings, *, assumed: float) -> float:
     try:
-        return resolve_mpp(
-            reader.properties,
-            override=None,
-            min_mpp=slides.min_mpp,
-            max_mpp=slides.max_mpp,
-            from_objective=slides.mpp_from_objective,
-            max_anisotropy=slides.max_anisotropy,
-        ).mpp
+        return slide_resolution(reader.properties, slides, override=None).mpp
     except SlideProblem:
         return assumed
 
