@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from stain_generator_tables import ALONE, FIGURES, gap_chart, table
 from stain_judge import TEST_PX, Judge, run
-from stain_pairs import PARTS, Pairs, draw_pairs, read_source
+from stain_pairs import JITTER, PARTS, Pairs, draw_pairs, read_source
 from wsi_kd.core.errors import RunFailed
 from wsi_kd.core.files import content_hash, publish, publish_json, publish_text, read_json
 from wsi_kd.kd.cost import measure_cost
@@ -56,7 +56,7 @@ SAMPLERS: Final[dict[str, Callable[[int], Sampler]]] = {
 }
 LATENCY_PX: Final = 256
 WEIGHTS: Final = "weights/mobilenet_v2_imagenet_q8dequant_fp16.pt"
-GAP_EVERY: Final = 20
+GAP_EVERY: Final = 10
 
 
 class Plan(NamedTuple):
@@ -74,7 +74,7 @@ class Plan(NamedTuple):
     teacher_steps: int = 1200
     start_steps: int = 400
     """Of the base loss alone, the same ones for all rows of a seed."""
-    steps: int = 300
+    steps: int = 250
     weight: float = 0.05
     energy_rate: float = 1e-3
     student_rate: float = 2e-3
@@ -264,7 +264,7 @@ def kept_rows(out: Path, train: Pairs, judge: Judge, *, base: str, plan: Plan, s
 
 
 def _key(plan: Plan) -> str:
-    return content_hash(plan._asdict())[:8]
+    return content_hash([plan._asdict(), PARTS, JITTER._asdict()])[:8]
 
 
 if __name__ == "__main__":

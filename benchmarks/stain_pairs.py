@@ -1,9 +1,10 @@
 """Pairs for learning to normalize stains: Macenko's version of real H&E crops, and these stained at random.
 
 The target of a crop is its source image, normalized as a whole by Macenko's method to the built-in reference.
-Its input is the target stained as if by another laboratory: the amounts of its stains changed at random
-(mil/stain_jitter.py, kind hed). Crops of the image as it was would be no fair input: what Macenko's method
-scales by is the whole image's darkest percent, which a crop does not show. No source image is in two parts.
+Its input is the target stained as if with other dyes: the colors of both stains are moved at random
+(mil/stain_jitter.py, kind stain_matrix), their amounts are not, for a crop does not show whether it holds few
+nuclei or pale ones. For the same reason the image as it was is no input: Macenko's method scales it by its
+darkest percent, all of it seen. No source image is in two parts.
 Those of NCT-CRC were normalized once by their authors; LYM, DEB, MUC and BACK are left out, as Macenko's
 method finds no second stain there worth the name.
 """
@@ -41,7 +42,7 @@ PARTS: Final[dict[str, tuple[str, ...]]] = {
         "patches/histolab-fixtures/tissue-level0-7352-11762-7864-12274.png",
     ),
 }
-JITTER: Final = StainJitter("hed", strength=0.5, bias=0.08)
+JITTER: Final = StainJitter("stain_matrix", strength=0.2)
 FIT_PIXELS: Final = 200_000
 DARKER_THAN: Final = 215
 """Levels of a pixel that count as tissue."""

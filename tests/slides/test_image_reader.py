@@ -52,6 +52,29 @@ def test_jpeg_density_is_told_as_tiff_spells_it(tmp_path, drawn):
             assert np.array_equal(read(reader), np.asarray(image))
 
 
+TURNS = {
+    2: lambda seen: seen[:, ::-1],
+    3: lambda seen: seen[::-1, ::-1],
+    4: lambda seen: seen[::-1],
+    5: lambda seen: seen.transpose(1, 0, 2),
+    6: lambda seen: np.rot90(seen, -1),
+    7: lambda seen: seen[::-1, ::-1].transpose(1, 0, 2),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_every_exif_orientation_is_turned_upright(tmp_path, drawn, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(drawn).save(tmp_path / "slide.png", exif=exif)
+    expected = TURNS[orientation](drawn)
+    height, width = expected.shape[:2]
+    with open_slide(tmp_path / "slide.png", background="metadata") as reader:
+        assert reader.level_dimensions == ((width, height),)
+        assert np.array_equal(read(reader, width=width, height=height), expected)
+
+
 def test_exif_orientation_is_applied(tmp_path, drawn):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright

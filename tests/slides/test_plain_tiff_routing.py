@@ -114,6 +114,24 @@ def test_a_chain_of_directories_that_leads_back_into_itself_ends(tmp_path, drawn
         assert describe_file(reader).compression == "NONE"
 
 
+def test_of_two_refusals_openslides_is_told(tmp_path, drawn):
+    path = write(tmp_path / "a.tif", drawn, **TILES)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages[0].tags["TileWidth"].overwrite(0)
+    with pytest.raises(SlideProblem, match="OpenSlide cannot open it"):
+        open_slide(path, background="metadata")
+
+
+def test_tiles_that_were_never_stored_are_counted(tmp_path, drawn):
+    path = write(tmp_path / "a.tif", drawn, **TILES)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        for name in ("TileOffsets", "TileByteCounts"):
+            tag = tiff.pages[0].tags[name]
+            tag.overwrite([0, 0, *tag.value[2:]])
+    with open_slide(path, background="metadata") as reader:
+        assert describe_file(reader).unstored == 2
+
+
 def test_three_channels_of_dyes_are_no_rgb(tmp_path, drawn):
     planes = np.moveaxis(drawn, -1, 0)
     for name, channels in (("dyes", ["DAPI", "FITC", "TRITC"]), ("colors", ["Red", "Green", "Blue"])):
@@ -150,3 +168,14 @@ def test_ome_xml_that_declares_endless_or_absent_planes_is_refused_or_bounded(tm
         return
     with pytest.raises(SlideProblem, match="OME-XML"):
         parse_ome(text, pages=1)
+
+
+def test_a_path_that_cannot_be_reached_says_so(tmp_path):
+    with pytest.raises(SlideProblem, match=r"cannot be reached \(File name too long\)"):
+        open_slide(tmp_path / ("a" * 300), background="metadata")
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(SlideProblem, match="no such file"):
+        open_slide(tmp_path / "file" / "slide.svs", background="metadata")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(SlideProblem, match="cannot be reached"):
+        open_slide(tmp_path / "loop", background="metadata")

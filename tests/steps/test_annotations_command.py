@@ -95,6 +95,13 @@ def test_convert_refuses_in_one_line(tmp_path, monkeypatch, capsys, arguments, t
     assert json.loads(source.read_text())["features"] == [square(0, 0, 9)]
 
 
+def test_check_counts_holes(tmp_path, capsys):
+    ring = square(0, 0, 9)
+    ring["geometry"]["coordinates"].append([[2, 2], [4, 2], [4, 4], [2, 4], [2, 2]])
+    assert run(["annotations", "check", str(drawn(tmp_path, [ring, square(20, 0, 9)]))]) == 0
+    assert "Tumor: 2 areas, 1 holes, 158 level-0 px2" in capsys.readouterr().out
+
+
 def test_check_refuses_an_impossible_resolution(tmp_path, capsys):
     assert run(["annotations", "check", str(drawn(tmp_path, [square(0, 0, 9)])), "--slide-mpp", "0"]) == 2
     assert "--slide-mpp 0: expected um/px from 0.05 to 20" in capsys.readouterr().err

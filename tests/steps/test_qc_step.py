@@ -163,6 +163,17 @@ def test_a_status_table_of_other_slides_is_refused(cohort):
         draw(cohort)
 
 
+def test_a_mask_that_is_damaged_or_was_edited_in_place_is_refused_with_the_command(cohort):
+    mask = cohort.root / "masks" / "normal.geojson"
+    content = mask.read_text()
+    mask.write_text(content[: len(content) // 2])
+    with pytest.raises(BadInput, match=r"normal\.geojson: not valid JSON.*make it anew with: wsi-kd mask"):
+        draw(cohort)
+    mask.write_text(content.replace("[[[", "[[[1.5, 2.5], [", 1))
+    with pytest.raises(BadInput, match=r"normal\.geojson: changed since it was written.*mask\.edited_dir"):
+        draw(cohort)
+
+
 def test_the_command_takes_each_chunk_as_far_as_it_is(cohort, tmp_path, capsys):
     lines = ["slide_id,path,label", *(f"{row.slide_id},{row.path},{row.label}" for row in cohort.rows)]
     for number in range(2):

@@ -63,6 +63,11 @@ def test_an_island_within_a_hole_stays(tmp_path):
     assert (outer.area, island.area) == (6400.0, 400.0)
 
 
+def test_a_hole_within_two_areas_is_cut_out_of_the_smaller(tmp_path):
+    text = imagescope(layer(region(BIG), region(INNER), region(ISLAND, negative="1")))
+    assert [item.area.area for item in read(tmp_path, text).annotations] == [10000.0, 3200.0]
+
+
 def test_a_hole_across_outlines_cuts_every_area_it_meets(tmp_path):
     text = imagescope(layer(region(BIG), region([(200, 0), (300, 0), (300, 100), (200, 100)])))
     bar = region([(50, 40), (250, 40), (250, 60), (50, 60)], negative="1")

@@ -92,6 +92,7 @@ def test_points_and_lines_are_passed_over(tmp_path):
         (feature(polygon([[0, 0], [float("nan"), 5], [10, 0], [0, 0]])), "no finite number"),
         (feature(polygon([[0, 0], [10**400, 5], [10, 0], [0, 0]])), "no finite number"),
         (feature(polygon([[0, 0], [1e308, 5], [10, 0], [0, 0]])), r"1e\+308 pixels, beyond any slide"),
+        (feature(polygon([[0, 0], [1.1e9, 5], [10, 0], [0, 0]])), r"1.1e\+09 pixels, beyond any slide"),
         (feature(polygon([["0", 0], [1, 5], [10, 0], [0, 0]])), "expected \\[x, y\\]"),
         (feature(polygon("ring")), "no list of points"),
         (feature(polygon()), "without rings|no coordinates"),

@@ -17,8 +17,11 @@ class UNet(nn.Module):
     """A small U-Net that changes an image: clamp(x + f(x), -1, 1), f(x) = 0 before it is trained.
 
     Each level halves height and width and doubles the channels; parameters grow with the square of `width`.
-    No layer normalizes: an image's output does not depend on the others of its batch, and the level of a
-    color, which normalization would take away, stays known. Ronneberger, Fischer, Brox: "U-Net: convolutional
+    The mean of the coarsest level scales and shifts the channels that the last layer reads, so that every
+    place knows of the whole image: what a color means depends on how all of it is stained (Perez, Strub, de
+    Vries, Dumoulin, Courville: "FiLM: visual reasoning with a general conditioning layer", AAAI 2018). No
+    layer normalizes: an image's output does not depend on the others of its batch, and the level of a color,
+    which normalization would take away, stays known. Ronneberger, Fischer, Brox: "U-Net: convolutional
     networks for biomedical image segmentation", MICCAI 2015.
 
     Args:
@@ -34,6 +37,7 @@ class UNet(nn.Module):
         widths = [width * 2**level for level in range(levels + 1)]
         self.down = nn.ModuleList(_block(*pair) for pair in pairwise([channels, *widths]))
         self.up = nn.ModuleList(_block(fine + coarse, fine) for fine, coarse in reversed([*pairwise(widths)]))
+        self.context = nn.Linear(widths[-1], 2 * width)
         self.last = nn.Conv2d(width, channels, 1)
         nn.init.zeros_(self.last.weight)
         assert self.last.bias is not None
@@ -58,11 +62,12 @@ class UNet(nn.Module):
             values = block(nn.functional.avg_pool2d(values, 2) if number else values)
             kept.append(values)
         kept.pop()
+        scale, shift = self.context(values.mean(dim=(2, 3)))[..., None, None].chunk(2, dim=1)
         for block in self.up:
             values = block(
                 torch.cat([kept.pop(), nn.functional.interpolate(values, scale_factor=2.0)], dim=1)
             )
-        changed: Tensor = (images + self.last(values)).clamp(LOW, HIGH)
+        changed: Tensor = (images + self.last(values * (1.0 + scale) + shift)).clamp(LOW, HIGH)
         return changed
 
 

@@ -33,8 +33,12 @@ class _Element(NamedTuple):
     feature: dict[str, Any]
 
 
-def read_geojson(path: Path) -> Any:
+def read_geojson(path: Path, *, remedy: str = "export it from QuPath as GeoJSON") -> Any:
     """Parse a GeoJSON file; returns the JSON value.
+
+    Args:
+        path: the file.
+        remedy: what to do about one that is no JSON.
 
     Raises:
         BadInput: when the file cannot be read or is no JSON.
@@ -44,7 +48,7 @@ def read_geojson(path: Path) -> Any:
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror}); expected GeoJSON") from None
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not valid JSON ({error}); export it from QuPath as GeoJSON") from None
+        raise BadInput(f"{path}: not valid JSON ({error}); {remedy}") from None
 
 
 def areas_of(value: Any, *, where: str) -> list[NamedArea]:

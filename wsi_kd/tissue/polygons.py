@@ -88,7 +88,7 @@ def read_tissue(path: Path) -> TissueFile:
     """
     if not path.is_file():
         raise BadInput(f"{path}: no such file; make it with: {REMAKE}")
-    value = read_geojson(path)
+    value = read_geojson(path, remedy=f"make it anew with: {REMAKE}")
     header = value.get(HEADER_MEMBER) if isinstance(value, dict) else None
     if not isinstance(header, dict):
         raise ChangedTissue(f"{path}: no member '{HEADER_MEMBER}', {_EDITS}")

@@ -25,7 +25,8 @@ def test_parameters_are_those_of_its_convolutions(width, levels):
     widths = [width * 2**level for level in range(levels + 1)]
     down = sum(block(before, after) for before, after in zip([3, *widths], widths, strict=False))
     up = sum(block(fine + 2 * fine, fine) for fine in widths[:-1])
-    assert count_parameters(UNet(width, levels=levels)) == down + up + 3 * width + 3
+    context = 2 * width * (widths[-1] + 1)
+    assert count_parameters(UNet(width, levels=levels)) == down + up + context + 3 * width + 3
 
 
 def test_images_of_a_batch_do_not_mix_and_every_weight_learns():
@@ -37,17 +38,21 @@ def test_images_of_a_batch_do_not_mix_and_every_weight_learns():
     assert all(one.grad is not None and one.grad.abs().max() > 0 for one in network.parameters())
 
 
-def test_far_pixels_are_seen_through_the_coarse_levels():
+def test_every_pixel_is_seen_by_every_other_one_and_less_without_context():
+    """Without it a pixel sees what the convolutions of three levels reach."""
     torch.manual_seed(1)
-    network, images = UNet(4, levels=2), torch.rand(1, 3, 32, 32) - 0.5
+    network, images = UNet(4, levels=2), torch.rand(1, 3, 64, 64) - 0.5
     torch.nn.init.normal_(network.last.weight, std=0.3)
     images.requires_grad_()
-    network(images)[0, :, 16, 16].sum().backward()
-    assert images.grad is not None
-    seen = images.grad[0].abs().sum(dim=0).nonzero()
-    assert (
-        int(seen[:, 0].max() - seen[:, 0].min()) > 8
-    )  # two 3 x 3 convolutions alone see 5 rows, two blocks 9
+
+    def seen() -> torch.Tensor:
+        (slope,) = torch.autograd.grad(network(images)[0, :, 32, 32].sum(), images)
+        return slope[0].abs().sum(dim=0).nonzero()
+
+    assert len(seen()) == 64 * 64
+    torch.nn.init.zeros_(network.context.weight)
+    reach = seen()
+    assert 8 < int(reach[:, 0].max() - reach[:, 0].min()) < 48
 
 
 @pytest.mark.parametrize(
