@@ -67,7 +67,7 @@ def test_drawings_and_folds_that_cannot_be_used_are_told_before_any_job(cohort, 
     assert (done.code, len(told(done))) == (2, 1)
     assert told(done)[0].startswith("wsi-kd: error: 2 drawings cannot be used: outlines/case00_0.geojson: ")
     assert "cohort/case01_0.geojson: not valid XML" in told(done)[0]
-    (folder / "folds.csv").write_text("slide_id,fold_0\ncase00_0,train\ncase00_1,test\n")
+    (folder / "folds.csv").write_text("slide_id,fold_0\ncase00_0,train\ncase00_1,test\ncase01_0,val\n")
     done = run_snakemake(folder, settings=edited("split", given="folds.csv"))
     assert (done.code, len(told(done))) == (2, 1)
     assert "fold 0 leaks: cases in more than one part: case00 (train and test)" in told(done)[0]
