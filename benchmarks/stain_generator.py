@@ -13,7 +13,7 @@ base loss alone or with VEM besides, on each sampler of wsi_kd/kd:
 An energy is the mean over places; at a temperature of 1 it says nothing against noise on a crop's 6,912
 numbers, and 1e-4 is about one over their number. Stable means: no failure, a mean gap between the energies of
 samples and teacher's outputs of at most `MAX_GAP`, and PSNR to the teacher no further below that of the base
-loss alone than the standard deviation of the differences seed by seed.
+loss alone than the latter's standard deviation over the seeds.
 
     OMP_NUM_THREADS=1 python benchmarks/stain_generator.py --data ../shared/data --json stain_generator.json
 
@@ -76,6 +76,8 @@ class Plan(NamedTuple):
     """Of the base loss alone, the same ones for all rows of a seed."""
     steps: int = 250
     weight: float = 0.05
+    """Of the energy model's loss."""
+    samplers: tuple[str, ...] = tuple(SAMPLERS)
     energy_rate: float = 1e-3
     student_rate: float = 2e-3
 
@@ -170,7 +172,7 @@ def compare(train: Pairs, judge: Judge, *, base: str, plan: Plan, seed: int) -> 
         student = UNet(plan.student_width)
     teach_base(student, train, base=base, steps=plan.start_steps, plan=plan, seed=seed)
     rows = {}
-    for name in (ALONE, *SAMPLERS):
+    for name in (ALONE, *plan.samplers):
         own, seeded = copy.deepcopy(student), 2000 + seed
         if name == ALONE:
             taught = teach_base(own, train, base=base, steps=plan.steps, plan=plan, seed=seeded)
@@ -198,11 +200,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/stain_generator"), help="what was trained")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--bases", nargs="+", choices=BASES, default=list(BASES))
+    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
+    parser.add_argument("--weight", type=float, default=Plan().weight, help="of the energy model's loss")
     parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--plot", type=Path, help="SVG file for the energy gaps")
+    parser.add_argument("--plot", type=Path, help="SVG file for the energy gaps of the last base loss")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    plan = Plan()
+    plan = Plan(weight=chosen.weight, samplers=tuple(chosen.samplers))
     pairs = {
         part: draw_pairs(
             [read_source(chosen.data / name) for name in names],
@@ -225,7 +229,7 @@ def main() -> None:
     if chosen.json:
         publish_json(chosen.json, found)
     if chosen.plot:
-        publish_text(chosen.plot, gap_chart(found["bases"][chosen.bases[0]], every=GAP_EVERY))
+        publish_text(chosen.plot, gap_chart(found["bases"][chosen.bases[-1]], every=GAP_EVERY))
 
 
 def whole(judge: Judge, teacher: UNet, plan: Plan) -> dict[str, Any]:
@@ -244,7 +248,9 @@ def whole(judge: Judge, teacher: UNet, plan: Plan) -> dict[str, Any]:
 
 def kept_teacher(out: Path, pairs: dict[str, Pairs], plan: Plan) -> UNet:
     """Return the teacher, from an earlier run where that left it."""
-    path = out / f"teacher-{_key(plan)}.pt"
+    students = ("student_width", "student_crops", "start_steps", "steps", "weight", "energy_rate", "samplers")
+    teachers = {name: value for name, value in plan._asdict().items() if name not in students}
+    path = out / f"teacher-{_key(teachers)}.pt"
     if path.is_file():
         teacher = UNet(plan.teacher_width)
         teacher.load_state_dict(torch.load(path, weights_only=True))
@@ -257,14 +263,14 @@ def kept_teacher(out: Path, pairs: dict[str, Pairs], plan: Plan) -> UNet:
 
 def kept_rows(out: Path, train: Pairs, judge: Judge, *, base: str, plan: Plan, seed: int) -> dict[str, Any]:
     """Return a seed's rows, from an earlier run where that left them."""
-    path = out / f"{base.replace(' ', '_')}-seed{seed}-{_key(plan)}.json"
+    path = out / f"{base.replace(' ', '_')}-seed{seed}-{_key(plan._asdict())}.json"
     if not path.is_file():
         publish_json(path, {"rows": compare(train, judge, base=base, plan=plan, seed=seed)})
     return dict(read_json(path, remake="delete it")["rows"])
 
 
-def _key(plan: Plan) -> str:
-    return content_hash([plan._asdict(), PARTS, JITTER._asdict()])[:8]
+def _key(plan: dict[str, Any]) -> str:
+    return content_hash([plan, PARTS, JITTER._asdict()])[:8]
 
 
 if __name__ == "__main__":

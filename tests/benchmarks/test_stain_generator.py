@@ -142,16 +142,19 @@ def test_a_second_run_takes_what_the_first_one_left(pairs, tmp_path, monkeypatch
     assert torch.equal(run(again, pairs.inputs), run(teacher, pairs.inputs))
     kept = kept_rows(tmp_path, pairs, Levels(pairs), base="complete", plan=TINY, seed=0)
     assert kept == json.loads(json.dumps(rows))
+    other = TINY._replace(weight=0.01)
+    assert len(list(tmp_path.glob("teacher-*"))) == 1
+    kept_teacher(tmp_path, parts, other)  # a student's weight does not change the teacher
     with pytest.raises(TypeError):  # another plan is another run
-        kept_rows(tmp_path, pairs, Levels(pairs), base="complete", plan=TINY._replace(steps=4), seed=0)
+        kept_rows(tmp_path, pairs, Levels(pairs), base="complete", plan=other, seed=0)
 
 
-def seed_rows(*, lost=0.0, gaps=(0.5, 0.1), failure=None):
-    values = dict(zip(FIGURES, (25.0, 0.9, 10.0, 30.0, 4.0), strict=True))
+def seed_rows(*, lost=0.0, gaps=(0.5, 0.1), failure=None, alone_db=30.0):
+    values = dict(zip(FIGURES, (25.0, 0.9, 10.0, alone_db, 4.0), strict=True))
     alone = {**values, "gaps": [], "failure": None, "ms_per_step": 40.0}
     own = {
         **alone,
-        "psnr_teacher": 30.0 - lost,
+        "psnr_teacher": alone_db - lost,
         "frechet_teacher": 5.0,
         "gaps": list(gaps),
         "failure": failure,
@@ -160,13 +163,17 @@ def seed_rows(*, lost=0.0, gaps=(0.5, 0.1), failure=None):
 
 
 def test_stable_is_finite_bounded_and_no_worse_than_noise():
-    assert verdict([seed_rows(), seed_rows(lost=0.1)], "persistent").stable  # loses .05, differs by .07
-    worse = verdict([seed_rows(lost=1.0), seed_rows(lost=1.1)], "persistent")
-    assert (worse.lost_db, worse.stable) == (pytest.approx(1.05), False)
-    assert worse.spread_db == pytest.approx(0.0707, abs=1e-4)
+    noisy = {"alone_db": 30.2}  # 30 and 30.2: a standard deviation of .141
+    assert verdict([seed_rows(lost=0.1), seed_rows(lost=0.15, **noisy)], "persistent").stable
+    worse = verdict([seed_rows(lost=-1.0), seed_rows(lost=1.4, **noisy)], "persistent")
+    assert (worse.lost_db, worse.stable) == (pytest.approx(0.2), False)  # its own noise is no excuse
+    assert (worse.noise_db, worse.spread_db) == (
+        pytest.approx(0.1414, abs=1e-4),
+        pytest.approx(1.697, abs=1e-3),
+    )
     early, late = seed_rows(gaps=(9.0, 0.1)), seed_rows(gaps=(0.1, -2 * MAX_GAP))
     assert verdict([early], "persistent").stable  # the first half does not count
-    assert verdict([early, late], "persistent")._replace(lost_db=0.0).stable is False
+    assert not verdict([early, late], "persistent").stable
     assert verdict([late], "persistent").gap == 2 * MAX_GAP
     assert not verdict([seed_rows(failure="energies are not finite")], "persistent").stable
 

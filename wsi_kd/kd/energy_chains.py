@@ -1,4 +1,4 @@
-"""Experimental: longer memories for the chains of `energy_compression`, whose energies are hard to follow.
+"""Experimental: chains with a memory for `energy_compression`, whose energies are hard to follow.
 
 Chains that start at the student's output in every step, and are cut off after ten, never see what the energy
 says far from it. Two remedies, both with Langevin pairs that are consistent at a stated temperature:

@@ -13,8 +13,9 @@ added to a base loss with a weight of .05 or less. Information does not change u
 that this term alone never says what an output should look like.
 
 What to expect: with exact samples and a base loss that leaves something open, Frechet distances fall by more
-than half; with a complete base loss (L1 on all channels) they rise. Short chains of the reference's kind are
-inert or unstable at small scale. It is off wherever it is not asked for.
+than half; with a complete base loss (L1 on all channels) they rise. On images short chains of the reference's
+kind are inert or harm; `energy_chains` has persistent ones, which keep the energies bounded and gained
+nothing either (docs/kd_theory.md). It is off wherever it is not asked for.
 
 Source: Kang, Yoo, Kang, Ki, Lee and Han, "Information-theoretic GAN compression with variational energy-based
 model", NeurIPS 2022 (arXiv 2303.16050). Their step and noise (`LangevinSampler.reference`) are no Langevin
