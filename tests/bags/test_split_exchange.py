@@ -137,7 +137,7 @@ def test_slides_that_do_not_fit_are_named(splits, labels, tmp_path, capsys):
     lines = labels.read_text().splitlines()
     labels.write_text("\n".join(line for line in lines if "s11_0" not in line) + "\np99,s99,tumor\n")
     assert imported(splits, labels, tmp_path / "back.csv") == 2
-    assert "1 slide ids that the manifest does not hold: 's11_0'" in capsys.readouterr().err
+    assert "1 ids that the manifest does not hold: s11_0; add them" in capsys.readouterr().err
     assert imported(splits, labels, tmp_path / "back.csv", "--allow-unknown") == 0
     said = capsys.readouterr().err
     assert "left out, not in the manifest: s11_0" in said
@@ -216,3 +216,50 @@ def test_a_given_table_of_train_and_test_alone_says_what_to_do(labels, tmp_path,
     assert imported(tmp_path / "bench.tsv", labels, tmp_path / "given.csv", "--val-share", "0.2") == 0
     (fold,) = plan_folds(rows, folds=3, seed=0, given=tmp_path / "given.csv")
     assert [len(part) for part in fold] == [4, 2, 8]
+
+
+def test_each_fold_draws_a_val_of_its_own_and_a_seed_repeats_it(labels, tmp_path):
+    cases = [f"p{i}" for i in range(CASES)]
+    same = {"train_patients": cases[4:], "test_patients": cases[:4]}
+    (tmp_path / "s.json").write_text(json.dumps({"splits": [same] * 3}))
+    tables = []
+    for name, seed in (("a.csv", "0"), ("b.csv", "0"), ("c.csv", "1")):
+        assert (
+            imported(tmp_path / "s.json", labels, tmp_path / name, "--val-share", "0.3", "--seed", seed) == 0
+        )
+        tables.append(folds_of(tmp_path / name))
+    assert tables[0] == tables[1] != tables[2]
+    parts = list(zip(*tables[0], strict=True))[1:]
+    assert len(set(parts)) == 3
+
+
+@pytest.mark.parametrize(
+    "text", ['{"splits": [{"train_patients": "p0", "test_patients": "p1"}]}', "[" * 100_000, '{"splits": 3}']
+)
+def test_what_is_no_list_of_patients_is_refused(labels, tmp_path, capsys, text):
+    (tmp_path / "s.json").write_text(text)
+    assert imported(tmp_path / "s.json", labels, tmp_path / "out.csv") == 2
+    assert "expected STAMP's" in capsys.readouterr().err
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_unknown_slides_of_clam_are_named_with_the_remedy(splits, labels, tmp_path, capsys):
+    assert run(["splits", "export", str(splits), "--to", "clam", "--out", str(tmp_path / "clam")]) == 0
+    path = tmp_path / "clam/splits_0.csv"
+    path.write_text(path.read_text().replace("s5_0", "s99"))
+    assert imported(tmp_path / "clam", labels, tmp_path / "out.csv") == 2
+    assert "s99; add them, or leave them out with --allow-unknown" in capsys.readouterr().err
+
+
+def test_a_patient_with_two_labels_and_a_slide_named_twice_are_refused(tmp_path, capsys):
+    (tmp_path / "clini.csv").write_text("PATIENT,label\nP1,a\nP1,b\nP2,b\n")
+    (tmp_path / "tables.csv").write_text("PATIENT,FILENAME\nP1,a.h5\nP2,c.h5\n")
+    command = ["manifest", "import", str(tmp_path / "clini.csv"), "--out", str(tmp_path / "out.csv")]
+    stamp = ["--slide-table", str(tmp_path / "tables.csv")]
+    assert run([*command, *stamp]) == 2
+    assert "line 3, column label: 'b', but 'a' in a line before" in capsys.readouterr().err
+    (tmp_path / "clini.csv").write_text("PATIENT,label\nP1,a\nP1,a\nP2,b\n")
+    assert run([*command, *stamp]) == 0
+    (tmp_path / "tables.csv").write_text("PATIENT,FILENAME\nP1,a.h5\nP2,A.svs\n")
+    assert run([*command, *stamp]) == 2
+    assert "'a' (line 2), 'A' (line 3)" in capsys.readouterr().err

@@ -67,3 +67,9 @@ def test_the_doctor_counts_the_given_features(config, tmp_path, capsys, monkeypa
     broken = {**config, "adopt": {"folder": str(tmp_path)}}
     (tmp_path / "my.yaml").write_text(json.dumps(broken))
     assert run(["doctor", "--config", str(tmp_path / "my.yaml")]) == 2
+
+
+def test_adopt_without_a_folder_says_what_to_set(config, capsys):
+    command = ["adopt", "--settings", json.dumps({"run": config["run"]})]
+    assert run(command) == 2
+    assert "adopt.folder: not set; name the folder" in capsys.readouterr().err

@@ -5,6 +5,8 @@ import torch
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.features.foreign import read_foreign_features
+from wsi_kd.features.foreign_checks import feature_faults
+from wsi_kd.features.store import read_features, write_features
 
 FEATURES = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 COORDS = np.array([[0, 0], [512, 0], [0, 512], [512, 512]], np.int64)
@@ -90,3 +92,40 @@ def test_absent_and_broken_files(tmp_path):
         (tmp_path / name).write_bytes(b"no features")
         with pytest.raises(BadInput, match=name):
             read_foreign_features(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"features": np.full((4, 3), 1e300)}, "not finite"),
+        ({"coords": COORDS * 1e300}, "beyond any slide"),
+        ({"coords": np.full((4, 2), 2**64 - 1, np.uint64)}, "beyond any slide"),
+    ],
+)
+def test_numbers_that_no_slide_reaches_are_refused_and_not_wrapped_around(tmp_path, changes, message):
+    with pytest.raises(BadInput, match=message):
+        read_foreign_features(write(tmp_path / "a.h5", **changes))
+
+
+def test_odd_attributes_do_not_keep_a_slide_from_being_written(tmp_path):
+    """Texts that are no UTF-8 and numbers that HDF5 has no whole number for."""
+    attributes = {"name": b"M\xfcller", "patch_size": 1e300, "level0_width": 1e300, "overlap": -5}
+    found = read_foreign_features(write(tmp_path / "a.h5", attributes=attributes))
+    assert found.header["foreign"]["name"] == "M\N{REPLACEMENT CHARACTER}ller"
+    assert (found.header["tile_px"], found.header["level0_width"], found.header["overlap_px"]) == (0, 0, 0)
+    write_features(tmp_path / "b.h5", found)
+    assert np.array_equal(read_features(tmp_path / "b.h5").features, FEATURES)
+
+
+def test_a_tensor_that_remembers_gradients_is_read_and_an_odd_one_refused(tmp_path):
+    torch.save(torch.from_numpy(FEATURES).requires_grad_(), tmp_path / "a.pt")
+    assert np.array_equal(read_foreign_features(tmp_path / "a.pt").features, FEATURES)
+    for odd in (torch.from_numpy(FEATURES).to_sparse(), torch.zeros(4, 0)):
+        torch.save(odd, tmp_path / "b.pt")
+        with pytest.raises(BadInput, match="expected one tensor"):
+            read_foreign_features(tmp_path / "b.pt")
+
+
+def test_a_tile_that_begins_at_the_slides_edge_is_beyond_it(tmp_path):
+    path = write(tmp_path / "a.h5", attributes={"level0_width": 512, "level0_height": 513})
+    assert feature_faults(read_foreign_features(path)) == ("2 tiles begin beyond the slide's 512x513 px",)

@@ -133,3 +133,11 @@ def test_measuring_costs_little():
         measure(*tiles)
         spent.append((time.thread_time() - started) / len(tiles))
     assert min(spent) < 1e-3
+
+
+def test_tiles_at_a_limit_are_kept_so_that_the_defaults_drop_nothing():
+    worst = TileMeasures(*np.float32([[0.0], [1.0], [1.0]]))
+    assert fates(worst, CHECK).tolist() == [Fate.KEPT]
+    at = TileMeasures(*np.float32([[0.25], [0.5], [0.5]]))
+    limits = CHECK._replace(min_sharpness=0.25, max_pen_fraction=0.5, max_background_fraction=0.5)
+    assert fates(at, limits).tolist() == [Fate.KEPT]

@@ -118,3 +118,14 @@ def test_a_slide_without_profile_is_taken_as_it_is(tmp_path):
     tifffile.imwrite(path, tile(3, 256), tile=(256, 256), photometric="rgb")
     with open_slide(path, background="white") as reader:
         assert recolor(reader, "srgb") is None
+
+
+def test_white_becomes_white_whatever_white_the_profile_tells():
+    """Relative colorimetric: a yellowish media white is the scanner's lamp, not a color of the tissue."""
+    plain = bytearray(profile())
+    entry = plain.find(b"wtpt")
+    at = int.from_bytes(plain[entry + 4 : entry + 8], "big") + 8
+    for axis, value in enumerate((0.90, 0.95, 0.50)):
+        plain[at + 4 * axis : at + 4 * axis + 4] = round(value * 65536).to_bytes(4, "big")
+    shown = ToSrgb(bytes(plain))(np.full((2, 2, 3), 255, np.uint8))
+    assert (shown == 255).all()

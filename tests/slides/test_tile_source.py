@@ -289,3 +289,12 @@ def test_an_unreadable_tile_does_not_spoil_the_next(synthetic_slide):
         with pytest.raises(SlideProblem, match="damaged stored tile at column 1, row 1"):
             source.read(256, 256)
         assert source.read(512, 256).std() > 5
+
+
+def test_positions_between_pixels_beyond_the_corner_are_the_readers(synthetic_slide):
+    """Left of and above the slide OpenSlide rounds in a way of its own; the pixels are its own, too."""
+    plan = plan_of(1, 64, downsample=4.0)
+    coords = np.array([[-183, 5], [-91, -7], [5, -130], [-1, -1], [-2, 301]], np.int64)
+    with opened(synthetic_slide("tumor").path, plan, coords) as (reader, source):
+        assert source.how == BY_OFFSET
+        assert_alike(reader, source, plan, coords)

@@ -6,9 +6,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from given_features import draw_features, write_clam_pt, write_torchmil, write_trident
 from synthetic import TUMOR
 
-from given_features import draw_features, write_clam_pt, write_torchmil, write_trident
 from wsi_kd.bags.datasets import MUST_AGREE
 from wsi_kd.bags.manifest import SlideRow, read_manifest
 from wsi_kd.core.errors import BadInput
@@ -97,6 +97,10 @@ def test_labels_from_torchmil_stay_and_an_annotation_goes_before_them(tmp_path):
     drawn.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
     adopt(tmp_path, [row("s", annotation=drawn)])
     assert read_features(tmp_path / "features/s.h5").tile_labels.tolist() == [0, 1] + [0] * 10
+    feature["geometry"]["coordinates"] = [[[x - 512, y] for x, y in ring]]  # corrected in QuPath
+    drawn.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    adopt(tmp_path, [row("s", annotation=drawn)])
+    assert read_features(tmp_path / "features/s.h5").tile_labels.tolist() == [1] + [0] * 11
 
 
 def test_an_annotation_cannot_label_tiles_without_positions(tmp_path):

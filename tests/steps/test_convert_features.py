@@ -6,8 +6,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-
 from given_features import LEVEL0_PX, draw_features, write_clam, write_stamp, write_trident
+
 from wsi_kd.cli.app import run
 from wsi_kd.core.files import file_hash, read_table
 from wsi_kd.features.foreign_folders import find_foreign
@@ -213,3 +213,19 @@ def test_subset_refuses_what_it_cannot_know_and_says_what_is_left_empty(two_site
     assert "share of tissue of its tiles is not known" in capsys.readouterr().err
     assert run(["features", "subset", source, dest, "--box-level0-px", "9000", "0", "9001", "1"]) == 1
     assert {row.status for row in read_status(Path(dest) / "status.csv")} == {"too_few_tiles"}
+
+
+def test_a_subset_never_takes_the_place_of_what_it_was_cut_from(two_sites, capsys):
+    before = written(two_sites[0])
+    assert run(["features", "subset", str(two_sites[0]), str(two_sites[0]), "--max-tiles", "2"]) == 2
+    assert "source and destination are one folder" in capsys.readouterr().err
+    assert written(two_sites[0]) == before
+
+
+def test_merge_refuses_slides_that_nobody_compared(two_sites, tmp_path, capsys):
+    """A former merge of other sites may have left slides of another encoder."""
+    out = tmp_path / "all"
+    assert run(["features", "merge", str(two_sites[1]), "--out", str(out)]) == 0
+    assert run(["features", "merge", str(two_sites[0]), "--out", str(out)]) == 2
+    assert "holds 1 other slides: d; name an empty folder" in capsys.readouterr().err
+    assert sorted(path.name for path in out.glob("*.h5")) == ["d.h5"]

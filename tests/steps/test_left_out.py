@@ -95,6 +95,10 @@ def test_too_few_tiles_left_end_the_slide_with_the_reasons(run):
     assert status.status == "too_few_tiles"
     assert f"0 of {status.tiles_laid} tiles are left, 5 needed" in status.reason
     assert f"{status.dropped_blurred} by embed.min_sharpness" in status.reason
+    fourth = float(np.sort(run.embed()[0].quality.sharpness)[-4])
+    found, status = run.embed(min_sharpness=fourth)
+    assert (status.status, status.tiles) == ("too_few_tiles", 0)
+    assert f"4 of {status.tiles_laid} tiles are left, 5 needed" in status.reason
 
 
 def test_the_report_tells_the_shares(run):

@@ -180,6 +180,8 @@ def test_without_tissue_the_network_s_slide_is_empty(by_network, tmp_path):
 def test_settings_without_a_network_or_with_too_wide_a_margin_are_refused():
     with pytest.raises(BadInput, match="source network needs network"):
         settings_of(source="network")
+    with pytest.raises(BadInput, match=r"network_std .* expected numbers above 0"):
+        settings_of(network_std=[0.2, 0.0, 0.2])
     with pytest.raises(BadInput, match="leaves nothing of network_tile_px 100"):
         settings_of(network_margin_px=50, network_tile_px=100)
     with pytest.raises(BadInput, match="names 'tissue' once"):

@@ -235,7 +235,7 @@ def test_a_target_that_cannot_serve_is_named(tiled, tmp_path):
     Image.new("RGB", (256, 256), (243, 243, 243)).save(white)
     text = tmp_path / "text.svs"
     text.write_text("no slide")
-    for target, told in ((white, "0 stained pixels"), (text, "text.svs: ")):
+    for target, told in ((white, "0 stained pixels"), (text, "text.svs: "), (tmp_path / "a", "no such file")):
         with pytest.raises(BadInput, match=f"stain.target .*{told}"):
             tiled.embed("refused", settings_of(method="macenko", target=str(target)))
 

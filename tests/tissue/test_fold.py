@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 import pytest
-from drawn_tissue import GLASS, overview
+from drawn_tissue import DISK, GLASS, overview
 
 from wsi_kd.demo.defects import draw_fold
 from wsi_kd.tissue.fold import find_folds
@@ -56,4 +56,13 @@ def test_no_tissue_no_fold():
     found = find_folds(
         glass, np.zeros((40, 50), bool), mpp=MPP, glass=(240, 240, 240), fold_ratio=1.6, min_fold_um2=0.0
     )
+    assert not found.any()
+
+
+def test_a_band_of_pale_tissue_is_too_uncertain_to_be_a_fold():
+    """Twice a small density is within the grain of pale tissue: 0.25 more is needed, whatever the ratio."""
+    pale = overview(eosin=0.15, hematoxylin=0.1)
+    drawn = draw_fold(pale, ((75, 60), (190, 100)), width_px=10.0, glass=GLASS, layers=2.5)
+    glass = tuple(int(value) for value in GLASS)
+    found = find_folds(drawn.pixels, DISK, mpp=MPP, glass=glass, fold_ratio=1.6, min_fold_um2=20_000.0)
     assert not found.any()

@@ -78,3 +78,14 @@ def test_all_that_is_found_does_not_depend_on_the_strength_of_light():
 def test_a_drawn_slide_without_pen_has_none():
     pixels = paint_slide(seed=3, with_tumor=True, stain=1.3)
     assert not find(np.ascontiguousarray(pixels[::16, ::16])).any()
+
+
+def test_thin_ink_counts_near_sure_ink_alone():
+    """A pale streak that leads away from a stroke is left 200 um (25 px) from it, and 2 px of margin."""
+    pixels = np.full((180, 240, 3), 245, np.uint8)
+    pixels[80:100, 20:60] = (20, 200, 120)
+    pixels[86:94, 60:200] = (200, 240, 225)
+    found = find(pixels)
+    assert found[80:100, 20:60].all()
+    assert found[89:91, 60:80].all()
+    assert not found[:, 60 + 25 + 2 + 3 :].any()

@@ -127,3 +127,40 @@ def test_edited_tissue_is_read_from_masks_and_from_geojson(tmp_path):
     (tmp_path / "a.geojson").write_text(shapely.to_geojson(shapely.box(1, 2, 11, 22)))
     drawn = read_edited(tmp_path / "a.geojson", **size)
     assert (drawn.outline.area, drawn.tolerance_level0_px) == (200, 0.0)
+
+
+def test_values_that_are_no_numbers_are_not_tissue(tmp_path):
+    with pytest.raises(BadInput, match="not finite"):
+        read_raster_mask(save(tmp_path / "a.tif", np.full((3, 4), np.nan, np.float32)))
+
+
+def test_a_jpeg_is_no_mask_whatever_its_name(tmp_path):
+    """Its ringing would be tissue."""
+    Image.fromarray(LABELS).save(tmp_path / "a.png", "JPEG")
+    with pytest.raises(BadInput, match="cannot identify image file"):
+        read_raster_mask(tmp_path / "a.png")
+
+
+def test_pictures_too_large_to_open_are_refused_by_name(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", LABELS)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
+    with pytest.raises(BadInput, match=r"a\.png: not readable as a mask"):
+        read_raster_mask(path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_damaged_bytes_are_one_line(tmp_path, name):
+    """Damaged headers make tifffile divide by zero and Pillow raise SyntaxError."""
+    options = {} if name == "a.png" else {"tile": (16, 16), "compression": "zlib"}
+    whole = save(tmp_path / name, np.kron(LABELS, np.ones((8, 8), np.uint8)), **options).read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        spoiled = np.frombuffer(whole, np.uint8).copy()
+        spoiled[rng.integers(0, min(len(whole), 300), 2)] = rng.integers(0, 256, 2)
+        (tmp_path / name).write_bytes(spoiled.tobytes())
+        try:
+            read_raster_mask(tmp_path / name)
+        except BadInput:
+            refused += 1
+    assert refused > 75

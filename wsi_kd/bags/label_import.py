@@ -97,7 +97,7 @@ def _by_patient(clini: Table, slide_table: Path, target: str) -> list[tuple[int,
     _need(clini, STAMP_PATIENT, target)
     slides = read_text_table(slide_table)
     _need(slides, STAMP_PATIENT, STAMP_FILE)
-    labels = {row.cells[STAMP_PATIENT]: _label(clini, row, target) for row in clini.rows if row.cells[target]}
+    labels = _labels_of_patients(clini, target)
     unlabeled = dict.fromkeys(
         row.cells[STAMP_PATIENT] for row in slides.rows if row.cells[STAMP_PATIENT] not in labels
     )
@@ -115,6 +115,18 @@ def _by_patient(clini: Table, slide_table: Path, target: str) -> list[tuple[int,
         )
         for row in slides.rows
     ]
+
+
+def _labels_of_patients(clini: Table, target: str) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for row in clini.rows:
+        patient, label = row.cells[STAMP_PATIENT], row.cells[target]
+        if label and labels.setdefault(patient, label) != label:
+            raise BadInput(
+                f"{clini.path}: line {row.line}, column {target}: '{label}', but '{labels[patient]}' in a "
+                f"line before for the same patient {patient}; keep one"
+            )
+    return labels
 
 
 def _plain(name: str) -> str:

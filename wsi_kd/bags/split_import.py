@@ -4,9 +4,9 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wsi_kd.bags.given_splits import given_slide_ids, read_given_parts
 from wsi_kd.bags.manifest import PARTS, SlideRow
@@ -57,7 +57,7 @@ def import_splits(
         parts, named = _by_case(path, rows)
     else:
         ids = {row.slide_id for row in rows}
-        parts = read_given_parts(path, ids, allow_unknown=allow_unknown)
+        parts = read_given_parts(path, ids, allow_unknown=True)  # refused below, with the remedy
         named = [name for name in given_slide_ids(path) if name not in ids]
     if named and not allow_unknown:
         raise BadInput(
@@ -80,16 +80,24 @@ def _stamp(path: Path, rows: Sequence[SlideRow]) -> tuple[list[dict[str, str]], 
     try:
         splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
         found = [
-            [(str(case), part) for key, part in _STAMP_PARTS.items() for case in split.get(key, ())]
+            [(str(case), part) for key, part in _STAMP_PARTS.items() for case in _listed_cases(split, key)]
             for split in splits
         ]
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file; {expected}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BadInput(f"{path}: not readable; {expected}") from None
     if not found:
         raise BadInput(f"{path}: holds no split; {expected}")
     return _slides_of_cases(path, found, rows)
+
+
+def _listed_cases(split: Mapping[str, Any], key: str) -> list[Any]:
+    """Return a part's list; a single text would be taken apart into letters."""
+    cases = split.get(key, [])
+    if not isinstance(cases, list):
+        raise TypeError(key)
+    return cases
 
 
 def _by_case(path: Path, rows: Sequence[SlideRow]) -> tuple[list[dict[str, str]], list[str]]:

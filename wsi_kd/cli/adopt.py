@@ -17,6 +17,7 @@ from wsi_kd.cli.options import (
     chosen_chunks,
     open_run,
 )
+from wsi_kd.core.errors import BadInput
 from wsi_kd.core.records import SlideStatus
 
 
@@ -31,6 +32,8 @@ def adopt(
 ) -> None:
     """Take features that TRIDENT, CLAM, STAMP, ... made: adopt.folder -> features/<slide_id>.h5."""
     run = open_run(settings=settings, config=config, manifest=manifest, results_dir=results_dir)
+    if run.settings.adopt.folder is None:
+        raise BadInput("adopt.folder: not set; name the folder of the features that another program made")
     sheet = run.manifest()
     from wsi_kd.steps.adopt import run_adopt
 

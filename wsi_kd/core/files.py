@@ -85,7 +85,7 @@ def read_json(path: Path, *, remake: str) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file; make it with: {remake}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not readable as JSON ({error}); make it anew with: {remake}") from None
     if not isinstance(value, dict) or "content_sha256" not in value:
         raise BadInput(f"{path}: not written by wsi-kd (no content_sha256); make it with: {remake}")

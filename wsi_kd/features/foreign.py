@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from jaxtyping import Float64
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.shapes import Coords
@@ -21,6 +22,8 @@ from wsi_kd.features.foreign_parts import ForeignParts
 from wsi_kd.features.store import FeatureFile, read_features, require_finite
 
 UNKNOWN_LABEL = -1
+MAX_COORDINATE_PX = 2.0**31
+"""Slides have less than 10^7 px along an edge; readers of positions (CLAM's) count with 32 bits."""
 Reader = Callable[[ForeignSlide], ForeignParts]
 _READERS: Final[dict[Layout, Reader]] = {
     "trident": read_hdf5,
@@ -96,10 +99,20 @@ def _level0_coords(slide: ForeignSlide, parts: ForeignParts, *, slide_mpp: float
     if parts.coords is None:
         return np.zeros((len(parts.features), 2), np.int64)
     if parts.unit == "level0_px":
-        return np.asarray(np.rint(parts.coords), np.int64)
+        return _whole(parts.coords, where=slide.path)
     mpp = told_mpp(parts.attributes, slide_mpp).mpp
     if not mpp:
         raise UnknownResolution(
             f"{slide.path}: STAMP's coordinates are in um; give the slide's um/px (column slide_mpp)"
         )
-    return np.asarray(np.rint(parts.coords / mpp), np.int64)
+    return _whole(parts.coords / mpp, where=slide.path)
+
+
+def _whole(coords: Float64[np.ndarray, "tiles 2"], *, where: Path) -> Coords:
+    """Round to whole pixels; numbers that no slide reaches would wrap around."""
+    if len(coords) and not np.abs(coords).max() < MAX_COORDINATE_PX:
+        raise BadInput(
+            f"{where}: positions up to {np.abs(coords).max():.3g} px, beyond any slide; "
+            f"make it anew with: {REMAKE}"
+        )
+    return np.asarray(np.rint(coords), np.int64)

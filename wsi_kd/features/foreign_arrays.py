@@ -75,10 +75,9 @@ def _tensor(path: Path) -> FeatureArray:
 
     loaded = load_pickle(path)
     try:
-        return feature_rows(
-            loaded.float().numpy() if str(loaded.dtype) == "torch.bfloat16" else loaded.numpy()
-        )
-    except (AttributeError, TypeError, ValueError) as error:
+        tensor = loaded.detach()
+        return feature_rows((tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy())
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise BadInput(f"{path}: {error}; expected one tensor (tiles, features)") from None
 
 

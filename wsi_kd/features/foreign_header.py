@@ -15,6 +15,8 @@ GIVEN_ENCODER: Final = "given:"
 """How the encoder of features begins that this project did not make; what follows is its maker's name."""
 UNKNOWN_ENCODER: Final = "unknown"
 UM2_PER_MM2 = 1e6
+MAX_NUMBER = 2.0**53
+"""No pixel, micrometer or magnification reaches this; HDF5 could not hold it as a whole number."""
 _ENCODER_KEYS = ("encoder", "extractor", "encoder_name")
 _TILE_PX_KEYS = ("patch_size", "tile_size_px", "requested_tile_size_px")
 _TILE_LEVEL0_KEYS = ("patch_size_level0", "tile_size_lv0")
@@ -133,12 +135,12 @@ def _overlap_px(attributes: Mapping[str, Any], tile_px: int) -> int:
 
 
 def _number(attributes: Mapping[str, Any], keys: tuple[str, ...]) -> float:
-    """Return the first of these attributes that is a positive number, else 0."""
+    """Return the first of these attributes that is a positive number below `MAX_NUMBER`, else 0."""
     for key in keys:
         try:
             value = float(attributes.get(key, 0.0))
         except (TypeError, ValueError):
             continue
-        if 0 < value < float("inf"):
+        if 0 < value < MAX_NUMBER:
             return value
     return 0.0

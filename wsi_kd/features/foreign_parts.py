@@ -35,9 +35,10 @@ def feature_rows(values: np.ndarray) -> FeatureArray:
         raise ValueError(f"features of shape {values.shape} and type {values.dtype}")
     if values.ndim == 3 and len(values) == 1:  # noqa: PLR2004 - TRIDENT's batch axis
         values = values[0]
-    if values.ndim != 2:  # noqa: PLR2004 - rows and columns
+    if values.ndim != 2 or (len(values) and not values.shape[1]):  # noqa: PLR2004 - rows and columns
         raise ValueError(f"features of shape {values.shape}, expected (tiles, features)")
-    return values.astype(np.float16 if values.dtype.itemsize == np.float16().itemsize else np.float32)
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which is refused by name
+        return values.astype(np.float16 if values.dtype.itemsize == np.float16().itemsize else np.float32)
 
 
 def coord_rows(values: np.ndarray) -> Float64[np.ndarray, "tiles 2"]:
@@ -68,7 +69,7 @@ def label_rows(values: np.ndarray) -> TileLabels:
 
 def plain_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Keep attributes that are single finite numbers or texts, as JSON values; the maker's paths stay out."""
-    plain = {str(key): _plain(value) for key, value in attributes.items()}
+    plain = {_text(str(key)): _plain(value) for key, value in attributes.items()}
     return {key: value for key, value in plain.items() if value is not None and not key.endswith(_PATHS)}
 
 
@@ -81,6 +82,13 @@ def _plain(value: Any) -> str | int | float | None:
         value = value.item()
     if isinstance(value, bytes):
         value = value.decode("utf-8", errors="replace")
+    if isinstance(value, str):
+        return _text(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value if isinstance(value, str | int | float) else None
+    return value if isinstance(value, int | float) else None
+
+
+def _text(value: str) -> str:
+    """Mark bytes that are no UTF-8, which h5py hands over as halves of characters that no file takes."""
+    return value.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")

@@ -52,7 +52,7 @@ def parse_json_settings(text: str) -> Settings:
     """Parse the `--settings` argument: a JSON object of sections, absent ones at their defaults."""
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"--settings: not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise BadInput(f"--settings: expected a JSON object of sections, found {type(value).__name__}")

@@ -85,6 +85,8 @@ class MaskSettings(Section):
     def _network_fits(self) -> Self:
         if self.source == "network" and self.network is None:
             raise ValueError("source network needs network: a TorchScript or ONNX file")
+        if min(self.network_std) <= 0:
+            raise ValueError(f"network_std {list(self.network_std)}: expected numbers above 0")
         if 2 * self.network_margin_px >= self.network_tile_px:
             raise ValueError(
                 f"network_margin_px {self.network_margin_px} leaves nothing of network_tile_px "
@@ -160,7 +162,9 @@ class EmbedSettings(Section):
     """Tiles with a larger share as bright as glass are left out."""
 
     @model_validator(mode="after")
-    def _pixels_have_an_edge(self) -> Self:
+    def _pixels_are_complete(self) -> Self:
         if self.encoder == "pixels" and self.input_px is None:
             raise ValueError("encoder pixels needs input_px; tile.tile_px's value stores tiles as they are")
+        if self.pixel_std is not None and min(self.pixel_std) <= 0:
+            raise ValueError(f"pixel_std {list(self.pixel_std)}: expected numbers above 0")
         return self

@@ -46,12 +46,13 @@ def run_merge(
 
     Raises:
         BadInput: folders of another layout, slides in two folders, features that cannot be trained on
-            together (another encoder, dimension or tiling), a damaged file.
+            together (another encoder, dimension or tiling), a damaged file, other slides in `dest`.
         RunFailed: a file could not be written.
     """
     slides = [slide for folder in folders for slide in _own_slides(folder)]
     _refuse_duplicates(slides)
     _refuse_unlike(slides)
+    _refuse_strangers(dest, {slide.slide_id for slide in slides})
     statuses = []
     for slide in slides:
         features = read_features(slide.path)
@@ -74,10 +75,13 @@ def run_subset(
     """Write the chosen slides of a folder with the chosen tiles; a slide left without tiles says so.
 
     Raises:
-        BadInput: slides that the folder does not hold (all are named), tissue that was not measured.
+        BadInput: slides that the folder does not hold (all are named), tissue that was not measured, or
+            `dest` is the folder itself, whose other tiles would be lost.
         RunFailed: a file could not be written.
     """
     slides = _own_slides(folder)
+    if any(slide.path.parent.resolve() == dest.resolve() for slide in slides):
+        raise BadInput(f"{dest}: source and destination are one folder; name another destination")
     if slide_ids is not None:
         missing = sorted(set(slide_ids) - {slide.slide_id for slide in slides})
         if missing:
@@ -185,6 +189,16 @@ def _refuse_unlike(slides: Sequence[ForeignSlide]) -> None:
         raise BadInput(
             f"{len(odd)} slides have other features than {next(iter(traits))}: {listed(odd, limit=5)}; "
             "only slides of one encoder and tiling can be trained on together"
+        )
+
+
+def _refuse_strangers(dest: Path, slide_ids: Collection[str]) -> None:
+    """Refuse slides that lie in the destination and come from no source: nobody compared their features."""
+    others = sorted(path.stem for path in dest.glob("*.h5") if path.stem not in slide_ids)
+    if others:
+        raise BadInput(
+            f"{dest}: holds {len(others)} other slides: {listed(others)}; name an empty folder, or add "
+            "theirs to the sources"
         )
 
 

@@ -36,6 +36,8 @@ def target_fit(settings: Settings, method: Method) -> Fit:
     stain = settings.stain
     if stain.target is None:
         return built_in_target(method)
+    if not stain.target.exists():
+        raise BadInput(f"stain.target {stain.target}: no such file; correct the setting")
     try:
         pixels = _target_pixels(stain.target, settings)
         return fit_stains(pixels, method)

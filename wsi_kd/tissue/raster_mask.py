@@ -30,12 +30,15 @@ def read_raster_mask(path: Path) -> Mask:
     """
     try:
         values = _read_png(path) if path.suffix.lower() == ".png" else _read_tiff(path)
+        labels = _one_channel(values, path)
+        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+            raise ValueError("it holds values that are not finite")
     except BadInput:
         raise
-    except (OSError, ValueError, RuntimeError, LookupError, tifffile.TiffFileError) as error:
-        what = " ".join(str(error).split())[:200]
+    except Exception as error:  # damaged headers: SyntaxError, ZeroDivisionError, struct.error, ...
+        what = " ".join(str(error).split())[:200] or type(error).__name__
         raise BadInput(f"{path}: not readable as a mask ({what}); expected PNG or TIFF") from None
-    return np.asarray(_one_channel(values, path) != 0)
+    return np.asarray(labels != 0)
 
 
 def raster_outline(
@@ -82,7 +85,7 @@ def _fits(mask: Mask, box: Box) -> bool:
 
 
 def _read_png(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
+    with Image.open(path, formats=["PNG"]) as image:
         _check_size(path, *image.size)
         return np.asarray(image)
 
