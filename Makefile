@@ -61,8 +61,8 @@ $(LINT_COHORT): Makefile
 	@{ echo slide_id,path,label; for i in {1..5}; do echo n$$i,n$$i.tif,normal; echo t$$i,t$$i.tif,tumor; done; } > $@
 
 lint: $(TESTABLE) $(LINT_COHORT)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell

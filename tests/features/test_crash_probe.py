@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 import pytest
-
 from given_features import draw_features, write_trident
+
 from wsi_kd.cli.app import run
 from wsi_kd.core.errors import BadInput
 from wsi_kd.features import crash_probe

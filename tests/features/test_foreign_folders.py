@@ -3,7 +3,6 @@
 import h5py
 import numpy as np
 import pytest
-
 from given_features import (
     LEVEL0_PX,
     draw_coords,
@@ -15,6 +14,7 @@ from given_features import (
     write_torchmil,
     write_trident,
 )
+
 from wsi_kd.core.errors import BadInput
 from wsi_kd.features.foreign import read_foreign_features, read_foreign_slide
 from wsi_kd.features.foreign_checks import feature_faults
