@@ -13,17 +13,18 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --constraint
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint claims bench bench-read bench-weno clean
+.PHONY: help install demo test lint claims bench bench-read bench-weno screenshots clean
 
 help:
 	@echo "make install   .venv with the package, pinned by constraints.txt"
-	@echo "make demo      draw the demo cohort, run the whole workflow on it, print the figures and the report's path"
+	@echo "make demo      draw the demo cohort, run the whole workflow on it, print the figures, the report's path and the viewer's command"
 	@echo "make test      the whole test suite"
 	@echo "make lint      ruff, mypy, import-linter, codespell, snakefmt, snakemake --lint"
 	@echo "make claims    check what each distillation method's paper claims, at small scale: results/claims/index.html"
 	@echo "make bench     the README's table of real nuclei (DATA=../shared/data), then bench-read"
 	@echo "make bench-read  how fast tiles are read, against OpenSlide, others and the limit of JPEG decoding"
 	@echo "make bench-weno  every table of docs/weno.md: configs/experiments/*.yaml, hours on two cores; goes on where it stopped"
+	@echo "make screenshots  the pictures of viewer and report in docs/figures, from make demo's run; needs Chromium"
 	@echo "make clean     remove the demo's results and all caches (not .venv, not your own results)"
 
 install: $(INSTALLED)
@@ -88,6 +89,11 @@ bench-weno: $(INSTALLED)
 	$(BIN)/python benchmarks/crc_nuclei.py --data $(DATA)
 	$(BIN)/snakemake --cores $(CORES) --configfile configs/crc_nuclei.yaml --until embed --quiet host reason
 	$(BIN)/python benchmarks/weno.py configs/experiments/*.yaml --data $(DATA) --processes $(CORES) --resume
+
+# The browser tests take them: what the documentation shows is what was tested.
+screenshots: $(TESTABLE)
+	WSI_KD_RUN=results/demo WSI_KD_MANIFEST=$(DEMO_COHORT) WSI_KD_FIGURES=docs/figures \
+	  $(BIN)/pytest -q -m browser tests/browser/test_docs_figures.py
 
 clean:
 	rm -rf results/demo results/demo-cohort results/lint build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -22,6 +22,7 @@ CHECKED = [
     "evaluation",
     "demo",
     "report",
+    "viewer",
     "claims",
     "distillation",
 ]

@@ -9,6 +9,7 @@ from wsi_kd.core.files import publish_table
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.features.store import FeatureFile, write_features
+from wsi_kd.inference.likeness import Limit
 from wsi_kd.mil.registry import create_model
 from wsi_kd.settings.all import Settings, parse_settings
 from wsi_kd.steps.evaluate import run_evaluate
@@ -19,6 +20,7 @@ from wsi_kd.training.checkpoint import save_model
 CLASSES = ("normal", "tumor")
 NAMES = ["contrast", "mean_red", "mean_green", "mean_blue"]
 SETTINGS = parse_settings({"evaluate": {"bootstrap_samples": 100}}, where="test")
+LIMIT = Limit(4.0, "lognormal", 0.05, 6, 6, "val")
 MODEL = {
     "teacher": "gated_abmil",
     "feature_dim": 4,
@@ -84,6 +86,7 @@ class Run:
             },
             "threshold_rule": "youden",
             "threshold_split": "val",
+            "out_of_distribution": LIMIT._asdict(),
             "seed": seed,
             "fold": fold,
             "epoch": 3,

@@ -29,6 +29,8 @@ WRITING_METHODS = {
         "replace_file",
     ),
 }
+PUBLISHING = {"publish", "publish_folder"}
+"""What gives a temporary name, and the final one when all is written."""
 IN_MEMORY = {"buffer", "page", "svg"}
 """What buffers in memory are called; a writer that fills one changes no file."""
 
@@ -62,7 +64,7 @@ def unpublished_writes(tree: ast.AST) -> list[int]:
     inside: set[ast.AST] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.With) and any(
-            isinstance(item.context_expr, ast.Call) and called(item.context_expr) == "publish"
+            isinstance(item.context_expr, ast.Call) and called(item.context_expr) in PUBLISHING
             for item in node.items
         ):
             inside.update(ast.walk(node))
@@ -100,6 +102,7 @@ def unpublished_writes(tree: ast.AST) -> list[int]:
             "with publish(path) as part:\n    _fill(1)\n_fill(2)\ndef _fill(file):\n    file.write_text('')",
             [5],
         ),
+        ("with publish_folder(path) as folder:\n    (folder / 'a').write_text('x')", []),
         ("path.open('rb')", []),
         ("h5py.File(path, 'r')", []),
         ("figure.savefig(buffer)", []),

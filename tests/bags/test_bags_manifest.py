@@ -35,14 +35,24 @@ def simple(*rows: str) -> str:
 
 def test_every_column_is_read_and_extra_ones_are_free(folder):
     first, second = read(folder, FULL, classes=("normal", "tumor")).rows
-    assert first == ("s1", folder / "a.svs", "tumor", "p1", "train", 0.25, folder / "a.geojson", "Aachen")
-    assert second == ("s2", folder / "sub/b.tif", "normal", "p2", "test", None, None, "")
+    assert first[:-1] == (
+        "s1",
+        folder / "a.svs",
+        "tumor",
+        "p1",
+        "train",
+        0.25,
+        folder / "a.geojson",
+        "Aachen",
+    )
+    assert first.extra == (("scanner", "X"),)
+    assert second[:-1] == ("s2", folder / "sub/b.tif", "normal", "p2", "test", None, None, "")
 
 
 def test_defaults(folder):
     manifest = read(folder, simple("s1,a.svs,y", "s2,b.svs,x"))
     assert manifest.classes == ("x", "y")
-    assert manifest.rows[0] == ("s1", folder / "a.svs", "y", "s1", "", None, None, "")
+    assert manifest.rows[0] == ("s1", folder / "a.svs", "y", "s1", "", None, None, "", ())
 
 
 def test_order_of_classes_is_the_users(folder):
@@ -269,3 +279,13 @@ def test_real_folders(shared_data):
         "ezwsi_multiframe_camelyon_challenge_image",
         "test3-DAPI-2-_387_",
     ]
+
+
+def test_test_slides_of_the_column_split_may_lack_a_label(folder):
+    text = "slide_id,path,label,split\ns1,a.svs,y,train\ns2,b.svs,,test\ns3,sub/b.tif,x,val\n"
+    manifest = read(folder, text)
+    assert ([row.label for row in manifest.rows], manifest.classes) == (["y", "", "x"], ("x", "y"))
+    with pytest.raises(BadInput, match="no label in lines 2"):
+        read(folder, text.replace("y,train", ",train"))
+    with pytest.raises(BadInput, match="no slide has a label"):
+        read(folder, "slide_id,path,label,split\ns1,a.svs,,test\n")

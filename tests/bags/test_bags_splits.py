@@ -276,3 +276,14 @@ def test_given_leak_fails_and_names_the_case(tmp_path):
     rows = [row._replace(case_id="Patient 7") if row.slide_id in {"n0", "n2"} else row for row in ROWS]
     with pytest.raises(BadInput, match=r"fold 0 leaks: .*Patient 7 \(train and test\)"):
         plan_folds(rows, folds=3, seed=0, given=write_clam(tmp_path / "clam", CLAM))
+
+
+def test_a_test_part_of_slides_without_label_need_not_hold_every_class():
+    rows = [row._replace(split=("train", "val", "test")[index % 3]) for index, row in enumerate(ROWS)]
+    test = {row.slide_id for row in rows if row.split == "test"}
+    bare = [row._replace(label="") if row.slide_id in test else row for row in rows]
+    (fold,) = plan_folds(bare, folds=3, seed=0, given=None)
+    assert set(fold.test) == test
+    val = [row._replace(label="") if row.split == "val" else row for row in rows]
+    with pytest.raises(BadInput, match=r"fold 0 has no .* among the .* of val"):
+        plan_folds(val, folds=3, seed=0, given=None)

@@ -125,16 +125,17 @@ def test_a_section_of_train_touches_the_recipes_that_read_it(cohort, section, re
 @pytest.mark.parametrize(
     ("column", "value", "steps"),
     [
-        ("label", "tumor", ["tile", "split", "report"]),
-        ("case_id", "p9", ["split", "report"]),
+        ("label", "tumor", ["tile", "split", "evaluate", "report"]),
+        ("case_id", "p9", ["split", "evaluate", "report"]),
         ("slide_mpp", 0.3, ["mask", "tile", "embed"]),
-        ("site", "north", ["report"]),
+        ("site", "north", ["evaluate", "report"]),
+        ("extra", (("batch", "2"),), ["evaluate"]),
     ],
 )
 def test_a_manifest_column_touches_only_the_steps_that_read_it(cohort, column, value, steps):
     rows = read_plan(cohort).manifest.rows
     edited = [row._replace(**{column: value}) if row.slide_id == "s1" else row for row in rows]
-    hashed = ("mask", "tile", "embed", "split", "report")
+    hashed = ("mask", "tile", "embed", "split", "evaluate", "report")
     assert [step for step in hashed if rows_hash(rows, step) != rows_hash(edited, step)] == steps
 
 

@@ -15,7 +15,7 @@ def test_only_kinds_whose_layout_changed_must_be_made_anew():
     old = {"schema_version": SCHEMA_VERSION}
     check_schema({**old, "kind": "tiles"}, "tiles", where=Path("t.h5"), remake="wsi-kd tile")
     with pytest.raises(
-        BadInput, match=r"p\.csv: schema version 1, this wsi-kd reads 2; make it anew with: wsi"
+        BadInput, match=r"p\.csv: schema version 1, this wsi-kd reads 3; make it anew with: wsi"
     ):
         check_schema(
             {**old, "kind": "predictions"}, "predictions", where=Path("p.csv"), remake="wsi-kd predict"

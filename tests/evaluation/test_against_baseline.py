@@ -164,3 +164,20 @@ def test_without_resamples_the_difference_stands_without_interval():
     (record,) = _compare({"abmil": measured, "weno": measured})["slides"]
     assert record["metrics"]["roc_auc"]["reason"] == "0 cases with negative slides; a test needs at least 2"
     assert record["metrics"]["average_precision"]["reason"] == "no negatives among 40"
+
+
+def test_slides_tested_in_several_folds_keep_the_score_of_each():
+    """Given splits may overlap: the difference is that of the tables, not of the last fold's scores."""
+    first, second = np.random.default_rng(3).random((2, 1, 40)) + 0.4 * LABELS
+    sides = []
+    for scores in (first, second):
+        parts = list(_slides(scores).pooled[0:1])
+        again = parts[0]._replace(fold=1, scores=parts[0].scores[::-1].copy())
+        sides.append(measure_slides([parts[0]._replace(fold=0), again], **BOOTSTRAP))
+    recipes = {
+        name: MeasuredRecipe({"teacher": side}, {})
+        for name, side in zip(("abmil", "weno"), sides, strict=True)
+    }
+    found = _compare(recipes)["slides"][0]["metrics"]["roc_auc"]["estimate"]
+    areas = [side.metrics["pooled"]["roc_auc"]["estimate"] for side in sides]
+    assert found == pytest.approx(areas[1] - areas[0], abs=1e-12)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from wsi_kd.evaluation.localization import TileScores, instance_record, measure_tiles
+from wsi_kd.evaluation.froc import SlideDetections
+from wsi_kd.evaluation.localization import TileScores, instance_record, measure_tiles, summarize_tiles
 
 
 def _tiles(scores, labels, slide, *, positive, seed=0, fold=0):
@@ -103,3 +104,31 @@ def test_resamples_do_not_depend_on_the_score_so_that_scores_can_be_paired():
     )
     for name in ("roc_auc", "roc_auc_positive_slides", "roc_auc_within_slide"):
         assert first[name] + second[name] == pytest.approx(np.ones(100), abs=1e-12)
+
+
+def test_a_tile_score_that_is_no_number_is_told():
+    strange = PART._replace(scores=np.array([0.9, np.nan, 0.4, 0.3, 0.8]))
+    metrics = measure_tiles([strange], convention="raw", samples=100, confidence=0.95, seed=0).metrics
+    assert {one["reason"] for one in metrics["pooled"].values()} == {"1 of 5 tile scores are not finite"}
+    assert metrics["froc"]["reason"] == "1 of 5 tile scores are not finite"
+
+
+def test_detections_of_all_folds_make_one_froc_and_the_summary_has_none():
+    hit = SlideDetections(np.zeros(0), np.array([0.9]), 1)
+    missed = SlideDetections(np.array([0.5]), np.array([-np.inf]), 1)
+    clean = SlideDetections(np.zeros(0), np.zeros(0), 0)
+    parts = [
+        PART._replace(detections=(hit, clean), case_ids=("a", "b")),
+        PART._replace(fold=1, detections=(missed, clean), case_ids=("c", "d")),
+    ]
+    arguments = {"convention": "raw", "samples": 100, "confidence": 0.95, "seed": 0}
+    froc = measure_tiles(parts, **arguments).metrics["froc"]
+    assert (froc["lesions"], froc["slides"], froc["sensitivity"]) == (2, 4, [0.5] * 6)
+    assert froc["score"]["estimate"] == 0.5
+    assert froc["low"][0] < 0.5 < froc["high"][0]
+    summary = summarize_tiles(parts, **arguments)
+    assert summary == {
+        key: value for key, value in measure_tiles(parts, **arguments).metrics.items() if key != "froc"
+    }
+    without = measure_tiles([parts[0], parts[1]._replace(detections=())], **arguments).metrics["froc"]
+    assert without["reason"] == "the tiles were read without their positions"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wsi_kd.evaluation.schema import SLIDE_METRICS
-from wsi_kd.evaluation.slide_metrics import SlideScores, measure_slides
+from wsi_kd.evaluation.slide_metrics import SlidePlan, SlideScores, measure_slides
 
 
 def _part(labels, scores, *, seed=0, fold=0, threshold=0.5, probabilities=None, cases=None):
@@ -14,6 +14,21 @@ def _part(labels, scores, *, seed=0, fold=0, threshold=0.5, probabilities=None, 
     return SlideScores(
         seed, fold, slide_ids, tuple(names), labels, scores, scores >= threshold, probabilities, threshold
     )
+
+
+def _flat(value, path=""):
+    """Every number of nested records by its path; texts and None stand for themselves in the path."""
+    if isinstance(value, dict):
+        return {
+            key: found for name, one in value.items() for key, found in _flat(one, f"{path}/{name}").items()
+        }
+    if isinstance(value, list):
+        return {
+            key: found for at, one in enumerate(value) for key, found in _flat(one, f"{path}/{at}").items()
+        }
+    if value is None or isinstance(value, str):
+        return {f"{path}={value}": 0.0}
+    return {path: value}
 
 
 def _measure(parts):
@@ -76,7 +91,7 @@ def test_same_scores_in_any_order_give_the_same_metrics():
     names = [f"c{index // 2}" for index in range(20)]
     first = _measure([_part(labels, scores, cases=names)])
     second = _measure([_part(labels[order], scores[order], cases=[names[index] for index in order])])
-    assert first == second
+    assert _flat(first) == pytest.approx(_flat(second), abs=1e-12, nan_ok=False)
 
 
 def test_three_classes_use_the_macro_area():
@@ -90,3 +105,46 @@ def test_three_classes_use_the_macro_area():
     # class 1 against the rest: its slides score 0.1, as class 0 does (half), below class 2's 0.9 (none): 1/4
     assert worse["pooled"]["roc_auc"]["estimate"] == pytest.approx((1.0 + 0.25 + 0.25) / 3)
     assert worse["per_seed"][0]["confusion"]["true_positive"] == 4
+
+
+def _any_part(rng, *, size, classes, seed, fold):
+    labels = rng.integers(0, rng.integers(1, classes + 1), size)
+    scores = rng.random(size) if rng.random() < 0.5 else rng.integers(0, 4, size) / 3.0
+    if size and rng.random() < 0.1:
+        scores[0] = np.nan
+    probabilities = rng.dirichlet(np.ones(classes), size).reshape(size, classes) if classes > 2 else None
+    cases = [f"f{fold}c{index // 2}" for index in range(size)]
+    part = _part(labels, scores, seed=seed, fold=fold, probabilities=probabilities, cases=cases)
+    return part if rng.random() < 0.9 else part._replace(threshold=None, calls=np.zeros(size, dtype=bool))
+
+
+@pytest.mark.parametrize("draw", range(40))
+def test_whatever_the_slides_are_there_is_a_valid_record(draw):
+    """None to eight slides a fold, any labels, ties, NaN, folds without validation: numbers or reasons."""
+    rng = np.random.default_rng(draw)
+    classes, seeds, folds = int(rng.integers(2, 4)), int(rng.integers(1, 3)), int(rng.integers(1, 4))
+    models = [(seed, fold) for seed in range(seeds) for fold in range(folds)]
+    size = int(rng.integers(0, 9))
+    first = {fold: _any_part(rng, size=size, classes=classes, seed=0, fold=fold) for fold in range(folds)}
+    test = [
+        _any_part(rng, size=size, classes=classes, seed=seed, fold=fold)._replace(labels=first[fold].labels)
+        for seed, fold in models
+    ]
+    validation = tuple(
+        _any_part(rng, size=int(rng.integers(0, 7)), classes=classes, seed=seed, fold=fold)
+        for seed, fold in models
+        if rng.random() < 0.9
+    )
+    site = {name: str(rng.choice(["a", "b", ""])) for part in test for name in part.slide_ids}
+    plan = SlidePlan(validation=validation, columns={"site": site})
+    metrics = measure_slides(test, samples=100, confidence=0.95, seed=0, plan=plan).metrics
+    json.dumps(metrics, allow_nan=False)
+    for record in (*metrics["pooled"].values(), *metrics["subgroups"], *metrics["operating_points"]):
+        shown = record.get("estimate", record.get("roc_auc", record.get("sensitivity")))
+        estimate = shown["estimate"] if isinstance(shown, dict) else shown
+        reason = record["reason"] or (shown["reason"] if isinstance(shown, dict) else "")
+        assert estimate is not None or reason
+    for one in metrics["operating_points"]:
+        called = one["confusion"]
+        assert (called is None) == bool(one["reason"])
+        assert called is None or sum(called.values()) == metrics["per_seed"][0]["slides"]

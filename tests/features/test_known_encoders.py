@@ -128,9 +128,17 @@ def test_what_shapes_the_features_is_told(tmp_path):
         "pixel_std": [0.229, 0.224, 0.225],
         "model_arguments": {},
     }
-    whole = encoder(row, tmp_path / "w.safetensors", input_px=256)
-    assert (whole.settings["input_px"], whole.settings["resize_px"]) == (256, 256)
+    whole = encoder(row, tmp_path / "w.safetensors", input_px=240)
+    assert (whole.settings["input_px"], whole.settings["resize_px"]) == (240, 240)
     assert whole(tiles_of(1, 256)).shape == (1, row.network.feature_dim)
+
+
+def test_a_network_that_gives_another_width_than_the_table_says_is_refused(tmp_path):
+    row = small_row("uni")
+    save_weights(row, tmp_path / "w.safetensors")
+    other = row._replace(network=row.network._replace(feature_dim=1024))
+    with pytest.raises(BadInput, match=r"encoder 'uni': gives 48 features, not 1024;.*constraints\.txt"):
+        encoder(other, tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -4,46 +4,18 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import pytest
 from shapely.geometry import box, shape
 
-from wsi_kd.core.files import read_json
-from wsi_kd.core.records import SlideStatus
 from wsi_kd.inference.export import (
     PATH_KEYS,
-    SlideOutcome,
     without_paths,
-    write_prediction_json,
     write_tiles_geojson,
 )
-from wsi_kd.inference.predict import SlidePrediction, StudentPrediction
+from wsi_kd.inference.slide_prediction import SlidePrediction, StudentPrediction
 from wsi_kd.inference.tables import tile_table
 from wsi_kd.settings.all import Settings
 
 CLASSES = ["normal", "tumor"]
-MODEL_HEADER = {
-    "classes": CLASSES,
-    "thresholds": {"teacher": 0.4, "student": 0.7, "student_max": 0.8, "student_topk": 0.7},
-    "threshold_rule": "youden",
-    "threshold_split": "val",
-    "recipe": "weno",
-    "teacher": "gated_abmil",
-    "seed": 0,
-    "fold": 2,
-    "epoch": 17,
-    "weights_sha256": "ab" * 32,
-    "student_pooling": "topk",
-    "top_k": 5,
-    "sections": {"embed": {"encoder": "resnet18", "weights": "/home/dr_house/weights.pt"}},
-}
-SLIDE_HEADER = {
-    "slide_file": "s1.svs",
-    "slide_mpp": 0.499,
-    "mpp_source": "vendor",
-    "fingerprint": "cd" * 32,
-    "bounds": [1000, 2000, 9000, 9000],
-    "openslide.barcode": "PATIENT-0815",
-}
 
 
 def _prediction(student: float | None = 0.6):
@@ -97,6 +69,7 @@ def test_tiles_carry_what_qupath_reads(tmp_path):
     assert second["properties"]["classification"]["name"] == "normal"
     assert first["properties"]["measurements"] == {
         "Attention (softmax)": 0.75,
+        "Attention logit (raw)": 1.0,
         "Attention percentile": 100.0,
         "Teacher evidence probability": 0.2,
         "Student probability": 0.8,
@@ -132,6 +105,7 @@ def test_three_classes_have_a_number_each_and_the_largest_classifies(tmp_path):
     assert second["classification"]["name"] == "normal"  # 0.45 and 0.4: neither
     assert first["measurements"] == {
         "Attention (softmax)": 0.75,
+        "Attention logit (raw)": 1.0,
         "Attention percentile": 100.0,
         "Teacher evidence probability: low": 0.1,
         "Teacher evidence probability: high": 0.2,
@@ -140,53 +114,25 @@ def test_three_classes_have_a_number_each_and_the_largest_classifies(tmp_path):
     }
 
 
+def test_a_tile_without_a_number_is_neither_positive_nor_negative(tmp_path):
+    tiles = _tiles()._replace(
+        attention=np.array([np.nan, 0.25]), student_probability=np.array([[np.nan], [0.3]])
+    )
+    first, second = (feature["properties"] for feature in _geojson(tmp_path / "t.geojson", tiles)["features"])
+    assert first == {
+        "objectType": "tile",
+        "measurements": {"Attention logit (raw)": 1.0, "Teacher evidence probability": 0.2},
+    }
+    assert second["classification"]["name"] == "normal"
+    assert second["measurements"]["Attention percentile"] == 50.0
+
+
 def test_ids_are_valid_distinct_and_the_same_in_every_run(tmp_path):
     once, again = (_geojson(tmp_path / name, _tiles()) for name in ("a.geojson", "b.geojson"))
     ids = [feature["id"] for feature in once["features"]]
     assert ids == [feature["id"] for feature in again["features"]]
     assert len(set(ids)) == 2
     assert all(uuid.UUID(text).version == 5 for text in ids)
-
-
-def _written(path, outcome):
-    write_prediction_json(
-        path, outcome, slide_header=SLIDE_HEADER, model_header=MODEL_HEADER, files={"tiles.csv": "00"}
-    )
-    return read_json(path, remake="wsi-kd infer")
-
-
-def test_prediction_says_probabilities_calls_thresholds_and_their_origin(tmp_path):
-    answer = _written(tmp_path / "p.json", SlideOutcome("s1", SlideStatus.OK, "", 2, _prediction()))
-    assert answer["probabilities"]["teacher"] == {"normal": 0.55, "tumor": 0.45}
-    assert answer["probabilities"]["student"] == {"normal": pytest.approx(0.4), "tumor": 0.6}
-    assert answer["probabilities"]["student_max"] == {"normal": 0.1, "tumor": 0.9}
-    assert answer["calls"] == {"teacher": "tumor", "student": "normal"}  # 0.45 >= 0.4, 0.6 < 0.7
-    assert set(answer["thresholds"]) == {"teacher", "student"}
-    assert answer["thresholds"]["student"] == {"value": 0.7, "rule": "youden", "chosen_on": "val"}
-    assert answer["model"]["weights_sha256"] == "ab" * 32
-    assert answer["slide"]["slide_mpp"] == 0.499
-    assert answer["research_only"].startswith("Research only")
-    assert answer["versions"]["wsi_kd"]
-
-
-def test_prediction_holds_no_path_and_no_other_metadata(tmp_path):
-    _written(tmp_path / "p.json", SlideOutcome("s1", SlideStatus.OK, "", 2, _prediction()))
-    text = (tmp_path / "p.json").read_text()
-    for secret in ("dr_house", "PATIENT", "barcode", str(tmp_path)):
-        assert secret not in text
-    assert "weights.pt" in text
-
-
-def test_a_failed_slide_has_status_and_reason_but_no_call(tmp_path):
-    answer = _written(tmp_path / "p.json", SlideOutcome("s1", SlideStatus.EMPTY, "no tissue", 0, None))
-    assert (answer["status"], answer["reason"]) == ("empty", "no tissue")
-    assert answer["probabilities"] == {}
-    assert answer["calls"] == {}
-
-
-def test_model_without_student_has_no_student_answer(tmp_path):
-    answer = _written(tmp_path / "p.json", SlideOutcome("s1", SlideStatus.OK, "", 2, _prediction(None)))
-    assert set(answer["probabilities"]) == {"teacher"}
 
 
 def test_paths_are_cut_to_their_names_and_nothing_else_is():

@@ -31,6 +31,8 @@ ROW = PredictionRow(
     threshold_student=0.5,
     threshold_student_max=0.6,
     threshold_student_topk=0.5,
+    feature_distance=4 / 3,
+    out_of_distribution=True,
     class_probabilities=(2 / 3, 1 / 3),
 )
 CLASSES = ["normal", "tumor"]
@@ -48,6 +50,7 @@ def _tiles(count=7, *, student=True, labels=True, positives=1):
         evidence=generator.random((count, positives)) ** 9,
         student_probability=generator.random((count, positives)) if student else None,
         tile_labels=np.arange(count).astype(np.int8) % 3 - 1 if labels else np.full(count, -1, dtype=np.int8),
+        attention_logits=np.log(attention) + 1 / 3,
     )
 
 
@@ -58,7 +61,7 @@ def test_tile_scores_come_back_bit_for_bit(tmp_path, student, labels, classes):
     tiles = _tiles(student=student, labels=labels, positives=len(classes) - 1)
     write_tiles_csv(tmp_path / "t.csv", tiles, classes=classes, header=stamp("tile_scores", {}))
     again = read_tiles_csv(tmp_path / "t.csv")
-    for name in ("coords", "attention", "branch_attention", "evidence", "tile_labels"):
+    for name in ("coords", "attention", "attention_logits", "branch_attention", "evidence", "tile_labels"):
         assert np.array_equal(getattr(again, name), getattr(tiles, name)), name
     assert again.tile_level0_px == tiles.tile_level0_px
     if student:
@@ -77,6 +80,7 @@ def test_tile_columns_are_the_documented_ones(tmp_path):
             "height_level0_px",
             "attention",
             "attention_percentile",
+            "attention_logit",
             "evidence",
             "student_probability",
             "tile_label",
@@ -88,7 +92,7 @@ def test_three_classes_have_a_column_each_and_one_score_of_any_positive(tmp_path
     write_tiles_csv(tmp_path / "t.csv", tiles, classes=THREE, header=stamp("tile_scores", {}))
     with (tmp_path / "t.csv").open(newline="") as handle:
         names = next(csv.reader(handle))
-    assert names[6:] == [
+    assert names[7:] == [
         *("branch_attention_normal", "branch_attention_low", "branch_attention_high"),
         *("evidence_low", "evidence_high", "student_probability_low", "student_probability_high"),
         "tile_label",
@@ -116,6 +120,7 @@ def test_predictions_of_three_classes_come_back(tmp_path):
 def _without_student(row):
     return row._replace(
         slide_id="s2",
+        out_of_distribution=False,
         student_probability=None,
         student_max_probability=None,
         student_topk_probability=None,

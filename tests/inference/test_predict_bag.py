@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from wsi_kd.core.errors import BadInput
-from wsi_kd.inference.predict import predict_bag, slide_scores
+from wsi_kd.inference.predict import predict_bag
+from wsi_kd.inference.slide_prediction import slide_scores
 from wsi_kd.mil.registry import create_model
 
 

@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from wsi_kd.report.curves import RocBand
 from wsi_kd.report.figures import (
     Estimate,
-    RocCurve,
     ScoreGroup,
     TrainingRun,
     histogram_chart,
     interval_chart,
-    roc_chart,
     training_chart,
 )
 from wsi_kd.report.svg import chart_style, inline_svg
@@ -69,19 +66,6 @@ def test_ids_of_two_charts_do_not_meet_and_equal_charts_are_equal():
 def test_text_is_never_read_as_math_or_markup():
     svg = chart(lambda axes: axes.set_title("$\\frac{ <b> & $"))
     assert "$\\frac{ <b> & $" in texts(svg)
-
-
-def test_the_roc_line_passes_through_its_points():
-    grid = np.linspace(0, 1, 5)
-    band = RocBand(grid, np.array([0.0, 0.5, 0.75, 1.0, 1.0]), None, None)
-    svg = roc_chart("roc", [RocCurve("ABMIL teacher", band)], confidence=0.95)
-    points = path_of_line(svg, "#0072b2")
-    width, height = points[-1, 0] - points[0, 0], points[0, 1] - points[-1, 1]
-    half = points[np.argmin(np.abs(points[:, 0] - points[0, 0] - width / 2))]
-    assert (points[0, 1] - half[1]) / height == pytest.approx(0.75, abs=0.01)
-    assert width == pytest.approx(height, rel=1e-3)
-    assert "ABMIL teacher" in texts(svg)
-    assert {"1 - specificity", "sensitivity"} <= set(texts(svg))
 
 
 def test_intervals_are_drawn_to_scale_and_may_be_absent():

@@ -7,15 +7,10 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from wsi_kd.core.errors import BadInput, RunFailed
+from wsi_kd.inference.mappings import MAPPINGS, MappedTiles
 from wsi_kd.report.canvas import OUTLINE_COLOR, margins, scale_bar
-from wsi_kd.report.heatmap import (
-    MAPPINGS,
-    OPACITY,
-    draw_heatmap,
-    render_heatmap,
-    render_slide,
-    score_map,
-)
+from wsi_kd.report.heatmap import draw_heatmap, render_heatmap, render_slide
+from wsi_kd.report.overlay import COLORMAPS, OPACITY, Window, palette, place_tiles, score_map, window_map
 
 TITLE_PX, _, SIDE_PX, *_ = margins((500, 600))
 
@@ -101,23 +96,29 @@ def test_the_scale_bar_is_round_and_at_most_a_quarter_wide(um_per_px, width_px, 
     assert scale_bar(um_per_px, width_px=width_px) == expected
 
 
+def mapped(scores, key="student_probability", *, vmin=0.0, vmax=1.0):
+    what = MAPPINGS[key]
+    return MappedTiles(
+        key, what.name, what.unit, np.array(scores, np.float64), vmin=vmin, vmax=vmax, meaning=what.meaning
+    )
+
+
 def picture(**changes):
     arguments = {
         "pixels": np.full((500, 600, 3), 255, np.uint8),
         "coords": np.array([[1000, 0], [1200, 0]], np.int64),
-        "scores": np.array([0.0, 1.0]),
+        "mapped": mapped([0.0, 1.0]),
         "tile_level0_px": 200.0,
         "level0_px_per_px": 2.0,
         "origin": (1000, 0),
-        "mapping": "student probability",
         "title": "slide_1",
         "slide_mpp": 0.5,
     }
     return arguments | changes
 
 
-def blended(value):
-    return np.rint((OPACITY * np.array(colormaps["viridis"](value)[:3]) + (1 - OPACITY)) * 255)
+def blended(value, colormap="viridis"):
+    return np.rint((OPACITY * np.array(colormaps[colormap](value)[:3]) + (1 - OPACITY)) * 255)
 
 
 def test_the_picture_shows_each_score_in_its_color_at_its_place():
@@ -130,15 +131,40 @@ def test_the_picture_shows_each_score_in_its_color_at_its_place():
     assert np.abs(image[TITLE_PX + 50, SIDE_PX + 100] - blended(1.0)).max() <= 1
 
 
-def test_the_color_range_follows_the_mapping_unless_told_otherwise():
-    attention = picture(scores=np.array([2.0, 4.0]), mapping="attention x tiles (softmax)")
-    image = render_heatmap(**attention).astype(int)
+def test_the_colors_run_between_the_mappings_ends():
+    attention = mapped([2.0, 4.0], "attention_softmax", vmax=4.0)
+    image = render_heatmap(**picture(mapped=attention)).astype(int)
     assert np.abs(image[TITLE_PX + 50, SIDE_PX + 50] - blended(0.5)).max() <= 1
-    even = render_heatmap(**attention | {"scores": np.array([1.0, 0.5])}).astype(int)
-    assert np.abs(even[TITLE_PX + 50, SIDE_PX + 50] - blended(0.5)).max() <= 1
-    narrowed = render_heatmap(**attention, vmin=2.0, vmax=3.0).astype(int)
-    assert np.abs(narrowed[TITLE_PX + 50, SIDE_PX + 50] - blended(0.0)).max() <= 1
-    assert np.abs(narrowed[TITLE_PX + 50, SIDE_PX + 150] - blended(1.0)).max() <= 1
+    assert np.abs(image[TITLE_PX + 50, SIDE_PX + 150] - blended(1.0)).max() <= 1
+    beyond = render_heatmap(**picture(mapped=attention._replace(vmin=2.5, vmax=3.0))).astype(int)
+    assert np.abs(beyond[TITLE_PX + 50, SIDE_PX + 50] - blended(0.0)).max() <= 1
+    assert np.abs(beyond[TITLE_PX + 50, SIDE_PX + 150] - blended(1.0)).max() <= 1
+
+
+@pytest.mark.parametrize("colormap", COLORMAPS)
+def test_each_colormap_gets_lighter_with_the_score_and_colors_the_tiles(colormap):
+    lightness = palette(colormap) @ np.array([0.2126, 0.7152, 0.0722])
+    assert (np.diff(lightness) > 0).all()
+    image = render_heatmap(**picture(colormap=colormap)).astype(int)
+    assert np.abs(image[TITLE_PX + 50, SIDE_PX + 150] - blended(1.0, colormap)).max() <= 1
+
+
+def test_an_unknown_colormap_names_the_known_ones():
+    with pytest.raises(BadInput, match=r"unknown colormap 'jet'; known: cividis, viridis"):
+        render_heatmap(**picture(colormap="jet"))
+
+
+def test_a_window_shows_what_the_whole_map_shows_there():
+    rng = np.random.default_rng(2)
+    coords, scores = rng.integers(-200, 4000, (300, 2)), rng.random(300)
+    scores[::7] = np.nan
+    place = {"tile_level0_px": 130.5, "level0_px_per_px": 12.5}
+    whole = score_map(coords, scores, **place, origin=(-50, 30), shape=(300, 280))
+    tiles = place_tiles(coords, scores, tile_level0_px=130.5)
+    for row, column in ((0, 0), (64, 128), (290, 270)):
+        part = whole[row : row + 64, column : column + 64]
+        origin = (-50 + column * 12.5, 30 + row * 12.5)
+        np.testing.assert_allclose(window_map(tiles, Window(origin, 12.5, part.shape)), part, atol=1e-6)
 
 
 def test_a_small_thumbnail_is_enlarged_and_the_tiles_with_it():
@@ -156,23 +182,20 @@ def test_the_same_heatmap_is_the_same_file(tmp_path):
     with Image.open(tmp_path / "a.png") as image:
         assert image.format == "PNG"
         np.testing.assert_array_equal(np.asarray(image), render_heatmap(**picture()))
+        assert image.text["Description"].startswith("student probability (student_probability)")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "b.png"]
 
 
 @pytest.mark.parametrize("mapping", MAPPINGS)
 def test_every_mapping_without_any_tile_leaves_the_thumbnail_bare(mapping):
-    image = render_heatmap(**picture(mapping=mapping, coords=np.empty((0, 2), np.int64), scores=np.empty(0)))
+    image = render_heatmap(**picture(mapped=mapped([], mapping), coords=np.empty((0, 2), np.int64)))
     assert (image[TITLE_PX : TITLE_PX + 500, SIDE_PX : SIDE_PX + 600] == 255).all()
 
 
 @pytest.mark.parametrize("title", ["$\\frac{", "片\u202eid\n\x00" + "x" * 300, "\ud800", ""])
-def test_any_title_can_be_drawn(title):
-    assert render_heatmap(**picture(title=title)).shape == render_heatmap(**picture()).shape
-
-
-def test_an_unknown_mapping_names_the_known_ones():
-    with pytest.raises(BadInput, match=r"unknown heatmap mapping 'student'; known: .*student probability"):
-        render_heatmap(**picture(mapping="student"))
+def test_any_title_and_any_class_can_be_drawn(title):
+    named = mapped([0.0, 1.0])._replace(name=f"student probability: {title}")
+    assert render_heatmap(**picture(title=title, mapped=named)).shape == render_heatmap(**picture()).shape
 
 
 def test_an_unwritable_folder_is_one_clear_error(tmp_path):

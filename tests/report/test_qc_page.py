@@ -122,6 +122,7 @@ def test_statuses_and_scanners_are_counted():
     assert "glass only" in text
     assert "No thumbnail: why not" in text
     assert "Not looked at yet</dt><dd>7" in text
+    assert "<dt>Tissue (mm²)</dt><dd>40.5</dd>" in text  # of the three that are used: 12.5 + 13.5 + 14.5
 
 
 def test_a_slide_adds_little_to_the_page():

@@ -3,12 +3,13 @@
 import base64
 import hashlib
 from collections import Counter
+from functools import cache, partial
 from html.parser import HTMLParser
-from zlib import crc32
 
 import numpy as np
 import pytest
-from report_runs import RunMaker
+from hostile_texts import PAYLOADS, hostile
+from report_runs import RunMaker, hostile_page
 
 from wsi_kd.report.build import build_page
 from wsi_kd.report.figures import ScoreGroup, histogram_chart
@@ -23,31 +24,10 @@ from wsi_kd.report.page import (
     Page,
     Picture,
     Section,
+    Strip,
     Table,
 )
 from wsi_kd.report.render import render_page
-
-PAYLOADS = [
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "'><svg/onload=alert(1)>",
-    "</script><script>alert(1)</script>",
-    "</style><style>*{background:url(http://evil.example/x)}",
-    "</title><h1>x</h1>",
-    "javascript:alert(1)",
-    "data:text/html,<script>alert(1)</script>",
-    "\u2028\u2029",
-    "<!-- --> <![CDATA[ ]]>",
-    "{{7*7}}{% raw %}{# #}",
-    "expression(alert(1)) url(//evil.example)",
-    "<foreignObject><iframe src=//evil.example>",
-    "\u202etxt.exe\u200b",
-    "a\x00b\x1b[31m\ud800",
-    "x" * 300,
-    "&lt;b&gt; &amp;amp;",
-    "a onmouseover=alert(1) style=x",
-    "组织 \N{MICROSCOPE} ñ $\\frac{1}{2}$",
-]
 
 
 class Census(HTMLParser):
@@ -88,48 +68,72 @@ class Census(HTMLParser):
         self.text.append(data)
 
 
+SMALL = {"recipes": ("weno",), "folds": 1}
+
+
 @pytest.fixture(scope="module")
-def clean_page(clean_record):
-    return render_page(build_page(clean_record))
+def small_record():
+    return RunMaker(**SMALL).record()
 
 
-@pytest.mark.parametrize("shift", [0, 7, 13])
-def test_hostile_text_changes_no_tag_and_no_attribute(shift, clean_page):
-    def hostile(plain):
-        return plain + PAYLOADS[(crc32(plain.encode()) + shift) % len(PAYLOADS)]
+@pytest.fixture(scope="module")
+def clean_page(small_record):
+    return render_page(build_page(small_record))
 
-    census, clean = Census(render_page(build_page(RunMaker(text=hostile).record()))), Census(clean_page)
+
+@pytest.fixture(scope="module")
+def hostile_census(tmp_path_factory):
+    page = hostile_page(tmp_path_factory.mktemp("hostile"))
+    return Census(page.read_text(encoding="utf-8"))
+
+
+def check_harmless(census, clean):
     assert census.names == clean.names
     assert census.chart_names <= clean.chart_names
     assert {name for name, _ in census.values if name.startswith("on")} == set()
+    assert census.names["script"] == 1
+
+
+def test_hostile_text_changes_no_tag_and_no_attribute(hostile_census, clean_page):
+    check_harmless(hostile_census, Census(clean_page))
+
+
+def test_other_hostile_text_is_as_harmless(clean_page):
+    record = RunMaker(text=partial(hostile, shift=7), **SMALL).record()
+    check_harmless(Census(render_page(build_page(record))), Census(clean_page))
+
+
+def test_hostile_text_is_shown_as_it_is(hostile_census):
+    text = "".join(hostile_census.text)
+    places = ("slide_3", "no tissue found", "weno-seed0-fold0", "A run", "tumor", "snakemake", "note")
+    shown = [place for place in places if hostile(place).isprintable() and hostile(place) in text]
+    assert len(shown) >= 4
+    assert set(shown) == {place for place in places if hostile(place).isprintable()}
+    assert "x" * 300 in text
+
+
+@cache
+def page_of(text):
+    """A page with the same text in every place that a page has."""
+    rows = ((Cell(text, note=text, number=1.0),),)
+    picture = Picture("data:,", text, text, 1, 1)
+    card = Card(text, text, None, ((text, text),), (picture,), text, (Strip(text, (picture,)),))
+    svg = histogram_chart("h", [ScoreGroup(text, np.array([0.5]))], score="s", thresholds=[])
+    blocks = (
+        Table(text, (Column(text),), rows),
+        Table(text, (Column(text),), rows, folded=True),
+        Chart(svg, text),
+        Gallery((card,), heading=text),
+        Note(text),
+        Listing(text, text),
+    )
+    return Census(render_page(Page(text, text, ((text, text),), (Section("s", text, blocks),))))
 
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=range(len(PAYLOADS)))
 def test_every_payload_stays_text_in_every_place(payload):
-    def page(text):
-        rows = ((Cell(text, note=text, number=1.0),),)
-        card = Card(text, text, True, ((text, text),), (Picture("data:,", text, text, 1, 1),), text)
-        group = ScoreGroup(text, np.array([0.5]))
-        svg = histogram_chart("h", [group], score="s", thresholds=[])
-        blocks = (
-            Table(text, (Column(text),), rows),
-            Table(text, (Column(text),), rows, folded=True),
-            Chart(svg, text),
-            Gallery((card,)),
-            Note(text),
-            Listing(text, text),
-        )
-        return Census(render_page(Page(text, text, ((text, text),), (Section("s", text, blocks),))))
-
-    assert page(payload).names == page("plain").names
-    assert page(payload).chart_names == page("plain").chart_names
-
-
-def test_hostile_text_is_shown_as_it_is():
-    record = RunMaker(text=lambda plain: f"{plain}<b>&amp;").record()
-    text = "".join(Census(render_page(build_page(record))).text)
-    assert "slide_3<b>&amp;" in text
-    assert "no tissue found<b>&amp;" in text
+    assert page_of(payload).names == page_of("plain").names
+    assert page_of(payload).chart_names == page_of("plain").chart_names
 
 
 def test_nothing_is_fetched(clean_page):
@@ -169,18 +173,18 @@ def test_the_policy_allows_exactly_the_page_s_own_style_and_script(clean_page):
 
 def test_every_image_and_chart_has_a_name(clean_page):
     census = Census(clean_page)
-    assert census.names["img"] == census.names["img[alt]"] == 1
-    assert census.names["svg"] == census.names["svg[role]"] == census.names["svg[aria-labelledby]"] == 8
+    assert census.names["img"] == census.names["img[alt]"] == 3
+    assert census.names["svg"] == census.names["svg[role]"] == census.names["svg[aria-labelledby]"] == 12
     assert {"title", "desc"} <= census.chart_names
     assert all(value for name, value in census.values if name == "alt")
 
 
-def test_equal_runs_make_equal_pages(clean_page):
-    assert render_page(build_page(RunMaker().record())) == clean_page
+def test_equal_runs_make_equal_pages(clean_page, small_record):
+    assert render_page(build_page(small_record)) == clean_page
 
 
-def test_the_research_only_notice_opens_and_closes_the_page(clean_page, clean_record):
-    notice = clean_record.metrics["research_only"]
+def test_the_research_only_notice_opens_and_closes_the_page(clean_page, small_record):
+    notice = small_record.metrics["research_only"]
     assert clean_page.count(notice) == 2
     assert clean_page.index(notice) < clean_page.index("<h1>")
 

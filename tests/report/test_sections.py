@@ -2,24 +2,20 @@
 
 import copy
 
-import pytest
 from report_runs import RunMaker
 
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.report.build import build_page
+from wsi_kd.report.calls import calls_section
 from wsi_kd.report.cohort import cohort_section, status_section
 from wsi_kd.report.comparisons import comparison_section
-from wsi_kd.report.gallery import choose_slides, gallery_section, slide_card
 from wsi_kd.report.numbers import TO
 from wsi_kd.report.page import Note, Table
-from wsi_kd.report.performance import (
-    confusion_section,
-    fold_section,
-    instance_section,
-    performance_section,
-)
+from wsi_kd.report.performance import fold_section, performance_section
 from wsi_kd.report.render import render_page
-from wsi_kd.report.scores import roc_section, score_section, training_section
+from wsi_kd.report.scores import score_section, training_section
+from wsi_kd.report.slide_quality import slide_quality
+from wsi_kd.report.tile_scores import tile_section
 
 
 def tables(section):
@@ -86,7 +82,7 @@ def test_undefined_metrics_are_shown_with_their_reason(clean_record):
 
 
 def test_confusion_matrices_hold_every_slide(clean_record):
-    matrices = tables(confusion_section(clean_record.metrics))[:-1]
+    matrices = [table for table in tables(calls_section(clean_record.metrics)) if table.compact][:-1]
     assert [table.caption for table in matrices][-1] == "WENO student"
     counts = clean_record.metrics["recipes"]["weno"]["scores"]["student"]["per_seed"][0]["confusion"]
     (positive, negative) = matrices[-1].rows
@@ -103,21 +99,21 @@ def test_confusion_matrices_hold_every_slide(clean_record):
     assert sum(cell.number for row in matrices[-1].rows for cell in row[1:]) == 24
 
 
-def test_confusion_of_several_seeds_is_their_mean_with_each_listed():
-    metrics = RunMaker(seeds=(0, 1)).record().metrics
+def test_confusion_of_several_seeds_is_their_mean_with_each_listed(seeds_record):
+    metrics = seeds_record.metrics
     counts = [
         record["confusion"]["true_positive"]
         for record in metrics["recipes"]["abmil"]["scores"]["teacher"]["per_seed"]
     ]
-    cell = next(
-        table for table in tables(confusion_section(metrics)) if table.caption == "ABMIL teacher"
-    ).rows[0][1]
+    cell = next(table for table in tables(calls_section(metrics)) if table.caption == "ABMIL teacher").rows[
+        0
+    ][1]
     assert cell.number == sum(counts) / 2
     assert cell.note == f"by seed: {counts[0]}, {counts[1]}"
 
 
 def test_tile_scores_name_their_convention_and_absence_is_told(clean_record):
-    table = tables(instance_section(clean_record.metrics))[0]
+    table = tables(tile_section(clean_record.metrics))[0]
     attention = clean_record.metrics["recipes"]["abmil"]["instances"]["attention"]
     shown = row_of(table, "ABMIL attention")
     assert shown["Tile score"].note == attention["convention"]
@@ -128,8 +124,8 @@ def test_tile_scores_name_their_convention_and_absence_is_told(clean_record):
     assert "WENO attention x evidence" in [row[0].text for row in table.rows]
     metrics = copy.deepcopy(clean_record.metrics)
     for recipe in metrics["recipes"].values():
-        recipe["instances"] = {}
-    assert "No test tile has a label" in notes(instance_section(metrics))
+        recipe.update(instances={}, instances_reason="no tile has a label")
+    assert "Tile scores cannot be measured: no tile has a label." in notes(tile_section(metrics))
 
 
 def test_differences_from_the_baseline_repeat_the_metrics(clean_record):
@@ -153,39 +149,30 @@ def test_without_the_baseline_recipe_nothing_is_compared_and_it_is_said():
 
 
 def test_every_slide_has_its_status_and_every_failure_its_reason(clean_record):
-    section = status_section(clean_record.statuses)
-    flow, failed, everyone = tables(section)
+    section = status_section(clean_record.slides)
+    flow, failed, _, everyone = tables(section)
     assert [(row[0].text, row[2].number) for row in flow.rows] == [("ok", 24.0), ("empty", 1.0)]
     assert [[cell.text for cell in row] for row in failed.rows] == [
         ["glass", "empty", "mask", "no tissue found"]
     ]
     assert len(everyone.rows) == 25
     assert everyone.folded
-    assert row_of(everyone, "glass")["Resolution (um/px)"].text == "n/a"
+    assert row_of(everyone, "glass")["um/px"].text == "n/a"
     assert "1 of 25 slides were left out" in notes(section)
 
 
 def test_without_failures_there_is_no_failure_table():
-    rows = [StatusRow("a", SlideStatus.OK, "", "embed", 10, 1.0, 0.25, "override", 0.1)]
-    section = status_section(rows)
-    assert notes(section) == "All 1 slides were used."
-    assert [table.caption for table in tables(section)] == ["Flow of slides", "All slides"]
+    row = StatusRow("a", SlideStatus.OK, "", "embed", 10, 1.0, 0.25, "override", 0.1)
+    section = status_section([slide_quality(row, None)])
+    assert notes(section).startswith("All 1 slides were used. Tiles of 0 of 1 used slides were measured.")
+    captions = [table.caption for table in tables(section)]
+    assert captions == ["Flow of slides", "Quality of the used slides", "All slides"]
 
 
 def test_parts_list_slides_and_cases_per_class(clean_record):
     (table,) = tables(cohort_section(clean_record.metrics))
     assert [column.heading for column in table.columns][-2:] == ["Slides: normal", "Slides: tumor"]
     assert [cell.text for cell in table.rows[0]] == ["0", "test", "12", "6", "12", "12"]
-
-
-def test_curves_need_both_classes(clean_record):
-    one_class = [
-        model._replace(test=tuple(row for row in model.test if row.label == "normal"))
-        for model in clean_record.models
-    ]
-    section = roc_section(clean_record._replace(models=tuple(one_class)))
-    assert "do not hold both classes" in notes(section)
-    assert len(roc_section(clean_record).blocks) == 1
 
 
 def test_a_run_without_models_still_makes_a_page(clean_record):
@@ -199,83 +186,14 @@ def test_a_run_without_models_still_makes_a_page(clean_record):
     assert "No slide is shown" in html
 
 
-def test_charts_of_later_seeds_are_folded():
-    record = RunMaker(recipes=("weno",), seeds=(4, 7), folds=1).record()
+def test_charts_of_later_seeds_are_folded(clean_record):
+    record = clean_record._replace(models=RunMaker(recipes=("weno",), seeds=(4, 7), folds=1).models())
     charts = training_section(record.models).blocks
     assert [chart.folded for chart in charts] == [False, False, True, True]
     assert [chart.caption for chart in score_section(record).blocks] == [
         "WENO teacher, seed 4, test slides.",
         "WENO student, seed 4, test slides.",
     ]
-
-
-def confident(record, scores):
-    """The WENO models with one test slide per (label, student probability); threshold 0.4."""
-    model = next(model for model in record.models if model.recipe == "weno")
-    rows = tuple(
-        model.test[0]._replace(slide_id=f"s{index}", label=label, student_probability=score)
-        for index, (label, score) in enumerate(scores)
-    )
-    return [model._replace(test=rows)]
-
-
-def test_the_gallery_takes_the_surest_right_and_the_surest_wrong(clean_record):
-    scores = [
-        ("tumor", 0.9),
-        ("tumor", 0.99),
-        ("tumor", 0.1),
-        ("normal", 0.5),
-        ("normal", 0.02),
-        ("tumor", 0.41),
-    ]
-    models = confident(clean_record, scores)
-    chosen = choose_slides(models, count=4, negative="normal")
-    assert [(one.row.slide_id, one.right) for one in chosen] == [
-        ("s1", True),  # (0.99 - 0.4) / 0.6
-        ("s4", True),  # (0.4 - 0.02) / 0.4
-        ("s2", False),
-        ("s3", False),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("count", "right", "wrong"), [(0, 0, 0), (1, 1, 0), (3, 2, 1), (6, 4, 2), (99, 4, 2)]
-)
-def test_a_short_kind_is_filled_up_with_the_other(clean_record, count, right, wrong):
-    scores = [
-        ("tumor", 0.9),
-        ("tumor", 0.8),
-        ("tumor", 0.7),
-        ("tumor", 0.6),
-        ("normal", 0.5),
-        ("normal", 0.6),
-    ]
-    chosen = choose_slides(confident(clean_record, scores), count=count, negative="normal")
-    assert [sum(one.right == kind for one in chosen) for kind in (True, False)] == [right, wrong]
-
-
-def test_wrong_slides_fill_the_gallery_of_a_poor_model(clean_record):
-    scores = [("normal", 0.9), ("normal", 0.8), ("normal", 0.7), ("tumor", 0.6)]
-    chosen = choose_slides(confident(clean_record, scores), count=4, negative="normal")
-    assert [one.right for one in chosen] == [True, False, False, False]
-
-
-def test_the_gallery_shows_one_seed_of_the_recipe_with_a_student():
-    models = RunMaker(recipes=("weno", "abmil"), seeds=(3, 1)).models()
-    chosen = choose_slides(models, count=6, negative="normal")
-    assert {(one.model.recipe, one.model.seed, one.score) for one in chosen} == {("weno", 1, "student")}
-    alone = choose_slides([model for model in models if model.recipe == "abmil"], count=2, negative="normal")
-    assert {one.score for one in alone} == {"teacher"}
-    assert choose_slides([], count=2, negative="normal") == []
-
-
-def test_a_slide_that_cannot_be_shown_says_why(clean_record):
-    chosen = choose_slides(clean_record.models, count=2, negative="normal")[0]
-    card = slide_card(chosen, None, note="No picture: the file is gone")
-    assert card.pictures == ()
-    assert dict(card.facts)["Student probability"] == f"{chosen.row.student_probability:.3f}"
-    assert card.verdict == f"right: called {chosen.row.student_call}, labeled {chosen.row.label}"
-    assert "No slide is shown" in notes(gallery_section([]))
 
 
 def test_models_that_never_improved_are_counted(clean_record):

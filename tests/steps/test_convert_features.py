@@ -1,6 +1,7 @@
 """features convert, verify, merge and subset on drawn folders, as the command line runs them."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import h5py
@@ -13,6 +14,7 @@ from wsi_kd.core.files import file_hash, read_table
 from wsi_kd.features.foreign_folders import find_foreign
 from wsi_kd.features.store import read_features, write_features
 from wsi_kd.settings.adopt import AdoptSettings
+from wsi_kd.steps import convert as convert_step
 from wsi_kd.steps.convert import JOURNAL, run_convert
 from wsi_kd.steps.status import read_status
 
@@ -48,7 +50,7 @@ def test_converting_again_keeps_what_fits_and_mends_what_does_not(job_dir, tmp_p
 
 
 @pytest.mark.parametrize("to", ["clam", "clam_pt", "torchmil", "stamp", "trident"])
-def test_an_export_goes_on_where_it_was_stopped(job_dir, tmp_path, to):
+def test_an_export_goes_on_where_it_was_stopped(job_dir, tmp_path, to, monkeypatch):
     dest = tmp_path / to
     seen = []
 
@@ -58,8 +60,10 @@ def test_an_export_goes_on_where_it_was_stopped(job_dir, tmp_path, to):
             raise KeyboardInterrupt
 
     adopt = AdoptSettings(folder=job_dir)
-    with pytest.raises(KeyboardInterrupt):
-        run_convert(adopt, dest, to=to, on_slide=stop_at_the_second)
+    with monkeypatch.context() as patched:
+        patched.setattr(convert_step, "slide_progress", lambda *_, **__: nullcontext(stop_at_the_second))
+        with pytest.raises(KeyboardInterrupt):
+            run_convert(adopt, dest, to=to)
     before = {name: found for name, found in written(dest).items() if not name.startswith(JOURNAL)}
     statuses = run_convert(adopt, dest, to=to)
     assert [row.status for row in statuses] == ["ok"] * 3

@@ -1,9 +1,7 @@
-import io
 import re
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.core.errors import BadInput
@@ -11,7 +9,6 @@ from wsi_kd.core.records import SlideStatus
 from wsi_kd.features.store import read_features, read_header, read_tiles
 from wsi_kd.settings.all import parse_settings
 from wsi_kd.steps import embed as embed_step
-from wsi_kd.steps import embed_progress
 from wsi_kd.steps.embed import embed_slide, run_embed
 from wsi_kd.steps.mask import mask_slide, run_mask
 from wsi_kd.steps.status import read_status
@@ -281,13 +278,3 @@ def test_a_job_that_fails_keeps_the_slides_before(job, monkeypatch, built):
         work.run()
     assert [path.name for path in work.features.iterdir()] == ["normal.h5"]
     assert not work.status_path.exists()
-
-
-@pytest.mark.parametrize("is_terminal", [True, False])
-def test_progress_is_for_terminals_only(monkeypatch, is_terminal):
-    shown = io.StringIO()
-    console = Console(file=shown, force_terminal=is_terminal, width=100)
-    monkeypatch.setattr(embed_progress, "Console", lambda **_: console)
-    with embed_progress.tile_progress(10) as tell:
-        tell(10)
-    assert ("10/10" in shown.getvalue()) == is_terminal

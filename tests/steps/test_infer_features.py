@@ -81,9 +81,9 @@ def test_the_given_file_scores_as_in_the_run(trained, tmp_path):
 def test_a_folder_gives_each_slide_its_own_and_a_status_table(trained, tmp_path):
     write_trident(tmp_path / "new", "one", draw_features(40))
     write_trident(tmp_path / "new", "two", draw_features(41)[:0])
-    assert infer(trained, tmp_path / "out", tmp_path / "new") == 1
+    assert infer(trained, tmp_path / "out", tmp_path / "new") == 3
     assert infer(trained, tmp_path / "out", tmp_path / "new", more=("--max-failed", "1")) == 0
-    with (tmp_path / "out/status.csv").open(newline="") as handle:
+    with (tmp_path / "out/predictions.csv").open(newline="") as handle:
         assert {row["slide_id"]: row["status"] for row in csv.DictReader(handle)} == {
             "one": "ok",
             "two": "empty",

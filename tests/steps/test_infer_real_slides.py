@@ -4,18 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from untrained_models import write_model
 
 from wsi_kd.bags.manifest import rows_of_slides
 from wsi_kd.core.files import read_json
-from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus
-from wsi_kd.features.encoders import StainTextureEncoder
 from wsi_kd.inference.tables import read_tiles_csv
-from wsi_kd.mil.registry import create_model
-from wsi_kd.settings.all import Settings
 from wsi_kd.steps.infer import run_infer
-from wsi_kd.training.checkpoint import save_model
 
 pytestmark = pytest.mark.shared_data
 
@@ -32,44 +27,7 @@ STATUS_OF = {
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory) -> Path:
     """An untrained model with the default tiling: what it says is not the point here."""
-    torch.manual_seed(0)
-    arguments = {
-        "teacher": "gated_abmil",
-        "feature_dim": StainTextureEncoder.feature_dim,
-        "classes": 2,
-        "hidden_dim": 16,
-        "attention_dim": 8,
-        "dropout": 0.25,
-        "student_hidden_dim": 0,
-        "with_student": True,
-    }
-    settings = Settings()
-    header = {
-        **stamp("model", {}),
-        "recipe": "weno",
-        "teacher": "gated_abmil",
-        "model": arguments,
-        "classes": ["normal", "tumor"],
-        "feature_dim": StainTextureEncoder.feature_dim,
-        "encoder": "stain_texture",
-        "encoder_settings": {},
-        "weights_hash": StainTextureEncoder.weights_hash,
-        "sections": {
-            name: getattr(settings, name).model_dump(mode="json")
-            for name in ("slides", "mask", "tile", "embed")
-        },
-        "student_pooling": "topk",
-        "top_k": 5,
-        "thresholds": {"teacher": 0.5, "student": 0.5},
-        "threshold_rule": "youden",
-        "threshold_split": "val",
-        "seed": 0,
-        "fold": 0,
-        "epoch": 0,
-    }
-    directory = tmp_path_factory.mktemp("model")
-    save_model(directory, "model", create_model(**arguments), header=header)
-    return directory
+    return write_model(tmp_path_factory.mktemp("model"), sections={})
 
 
 def _infer(paths, *, model_dir, out_dir):

@@ -7,6 +7,7 @@ from wsi_kd.features.quality import UNKNOWN
 from wsi_kd.features.store import read_features
 from wsi_kd.report.cohort import status_section
 from wsi_kd.report.page import Table
+from wsi_kd.report.slide_quality import slide_quality
 from wsi_kd.settings.all import parse_settings
 from wsi_kd.steps.embed import run_embed
 from wsi_kd.steps.mask import run_mask
@@ -102,8 +103,12 @@ def test_too_few_tiles_left_end_the_slide_with_the_reasons(run):
 
 
 def test_the_report_tells_the_shares(run):
-    _, status = run.embed(min_sharpness=0.3)
-    tables = [block for block in status_section([status]).blocks if isinstance(block, Table)]
+    found, status = run.embed(min_sharpness=0.3)
+    tables = [
+        block
+        for block in status_section([slide_quality(status, found.header)]).blocks
+        if isinstance(block, Table)
+    ]
     told = [cell.text for cell in tables[-1].rows[0]]
     assert f"{status.dropped_blurred / status.tiles_laid:.1%} blurred" in told
 

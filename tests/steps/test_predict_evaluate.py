@@ -5,10 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from scored_runs import CLASSES, Run, features_of
+from scored_runs import CLASSES, LIMIT, Run, features_of
 from sklearn.metrics import roc_auc_score
 
-from wsi_kd.bags.manifest import Manifest
 from wsi_kd.bags.splits import Fold
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import read_json
@@ -67,6 +66,31 @@ def test_the_last_epochs_model_is_scored_beside_the_selected_one(run):
     assert last["per_fold"][0]["roc_auc"]["value"] == pytest.approx(roc_auc_score(truth, scores))
     assert last["pooled"]["roc_auc"] != selected["pooled"]["roc_auc"]
     assert set(recipe["last"]["instances"]) == {"attention", "attention_evidence", "evidence", "student"}
+
+
+def test_slides_beyond_the_models_limit_are_flagged(run):
+    distances = {row.slide_id: row.feature_distance for row in _predicted(run, 1e6)}
+    assert all(value > 0.0 for value in distances.values())
+    middle = float(np.median(list(distances.values())))
+    flagged = {row.slide_id for row in _predicted(run, middle) if row.out_of_distribution}
+    assert flagged == {slide_id for slide_id, value in distances.items() if value > middle}
+    assert 0 < len(flagged) < len(distances)
+
+
+def _predicted(run, limit):
+    told = {**LIMIT._asdict(), "limit": limit}
+    run_predict(
+        run.manifest,
+        features_dir=run.root / "features",
+        splits_path=run.root / "splits.csv",
+        model_dir=run.save_model("weno", fold=0, out_of_distribution=told),
+        fold=0,
+        out_dir=run.root / "limited",
+        settings=Settings(),
+    )
+    table = read_predictions(run.root / "limited" / "predictions.csv")
+    assert table.header["out_of_distribution"] == told
+    return table.rows
 
 
 def test_predict_refuses_a_model_of_another_fold(run):
@@ -187,24 +211,6 @@ def test_incomplete_repeated_or_stale_predictions_are_refused(run):
     run.write_splits()
     with pytest.raises(BadInput, match=r"fold 1: its test slides are not those of splits\.csv"):
         run.evaluate([first, second])
-
-
-def test_without_annotations_tiles_are_neither_kept_of_the_last_epoch_nor_read(run):
-    rows = tuple(row._replace(annotation=None) for row in run.manifest.rows)
-    run.manifest = Manifest(rows, CLASSES)
-    for index, row in enumerate(rows[:-1]):
-        unknown = features_of(row, index)._replace(tile_labels=np.full(30, -1, dtype=np.int8))
-        write_features(run.root / "features" / f"{row.slide_id}.h5", unknown)
-    folders = [run.predict("weno", fold=fold) for fold in (0, 1)]
-    assert (folders[0] / "tiles").is_dir()
-    assert not (folders[0] / "last" / "tiles").exists()
-    for path in folders[0].glob("tiles/*.csv"):
-        path.write_text("damaged; only the page's gallery would read it")
-    metrics = run.evaluate(folders)
-    recipe = metrics["recipes"]["weno"]
-    assert (recipe["instances"], recipe["last"]["instances"]) == ({}, {})
-    assert (metrics["cohort"]["labeled_tiles"], metrics["cohort"]["positive_tiles"]) == (0, 0)
-    assert recipe["last"]["scores"]["student"]["pooled"]["roc_auc"]["estimate"] is not None
 
 
 def test_a_damaged_tile_table_is_refused_where_it_is_measured(run):

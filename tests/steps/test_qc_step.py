@@ -9,6 +9,7 @@ from drawn_defects import plain_slide, slide_row, with_pen
 from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.cli.app import run
 from wsi_kd.core.errors import BadInput
+from wsi_kd.core.provenance import stamp
 from wsi_kd.features.store import read_header, read_tiles
 from wsi_kd.report.qc_outlines import LINE_COLORS
 from wsi_kd.settings.all import parse_settings
@@ -16,6 +17,7 @@ from wsi_kd.slides import openslide_reader
 from wsi_kd.steps.embed import run_embed
 from wsi_kd.steps.mask import run_mask
 from wsi_kd.steps.qc import QcChunk, QcFolders, run_qc
+from wsi_kd.steps.status import read_status, write_status
 from wsi_kd.steps.tile import run_tile
 
 KINDS = ("normal", "bounds", "empty", "missing_mpp", "truncated")
@@ -142,6 +144,18 @@ def test_a_slide_that_is_gone_is_told_without_its_folder(cohort, tmp_path):
     text = draw(cohort).read_text()
     assert "No thumbnail: " in text
     assert "Doe_Jane" not in text
+
+
+def test_a_reason_that_names_the_slides_folder_is_shown_without_it(cohort):
+    table, where = cohort.root / "tiles" / "chunk-0.csv", cohort.rows[-1].path
+    rows = [
+        row._replace(reason=f"cannot read {where}: broken") if row.slide_id == "truncated" else row
+        for row in read_status(table)
+    ]
+    write_status(table, rows, stamp("status", {}))
+    page = draw(cohort).read_text()
+    assert f"cannot read {where.name}: broken" in page
+    assert str(where.parent) not in page + (cohort.root / "qc" / "qc.csv").read_text()
 
 
 def test_label_and_macro_images_are_never_read(cohort, monkeypatch):

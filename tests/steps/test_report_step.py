@@ -16,21 +16,31 @@ from wsi_kd.bags.manifest import Manifest, SlideRow
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import publish_json, publish_table, read_json
 from wsi_kd.core.provenance import stamp
+from wsi_kd.features.store import FeatureFile, write_features
 from wsi_kd.inference.tables import TileTable, write_predictions, write_tiles_csv
 from wsi_kd.report.canvas import margins
 from wsi_kd.report.heatmap import OPACITY
 from wsi_kd.settings.all import Settings, parse_settings
+from wsi_kd.slides.reader import open_slide
 from wsi_kd.steps.report import run_report
+from wsi_kd.steps.report_files import read_report_files
 from wsi_kd.steps.status import write_status
 
-MAKER = RunMaker(slides=12)
+MAKER = RunMaker(slides=12, recipes=("weno",))
 SETTINGS = parse_settings(
-    {"run": {"title": "Step <test>"}, "report": {"gallery_slides": 2, "heatmap_px": 200}}, where="test"
+    {
+        "run": {"title": "Step <test>"},
+        "tile": {"tile_px": 128, "tile_mpp": 1.0},
+        "report": {"gallery_slides": 2, "heatmap_px": 200, "top_tiles": 2},
+    },
+    where="test",
 )
 SECTIONS = {
-    name: getattr(Settings(), name).model_dump(mode="json") for name in ("slides", "mask", "tile", "embed")
+    name: getattr(SETTINGS, name).model_dump(mode="json") for name in ("slides", "mask", "tile", "embed")
 }
-COORDS = np.array([[200, 300], [456, 300], [200, 556]], np.int64)
+COORDS = np.array([[200, 300], [456, 300], [200, 512], [900, 600]], np.int64)
+"""The last one reaches beyond the slide, 1024 x 768 px."""
+FILES = ("metrics.json", "predictions.csv", "slides.csv", "tiles.csv", "timings.csv", "training.csv")
 
 
 def write_run(root):
@@ -39,6 +49,11 @@ def write_run(root):
     write_status(root / "status.csv", MAKER.statuses(), stamp("status", {}))
     split = {"split": Settings().split.model_dump(mode="json")}
     publish_table(root / "splits.csv", ["slide_id"], [["slide_0"]], stamp=stamp("splits", split))
+    (root / "benchmarks" / "train").mkdir(parents=True)
+    benchmark = "s\th:m:s\tmax_rss\tcpu_time\n75.5\t0:01:15\t512.25\t70.0\n"
+    (root / "benchmarks" / "train" / "weno-seed0-fold1.tsv").write_text(benchmark)
+    (root / "benchmarks" / "mask.tsv").write_text(benchmark.replace("512.25", "-"))
+    (root / "benchmarks" / "report.tsv").write_text(benchmark)
     for model in models:
         place = f"{model.recipe}/seed{model.seed}/fold{model.fold}"
         write_model(root / "models" / place, model)
@@ -63,15 +78,15 @@ def write_scores(folder, model):
         folder / "predictions.csv", [validation, *model.test], classes=MAKER.classes, header=header
     )
     for row in model.test:
-        student = None if row.student_probability is None else np.array([[0.1], [0.5], [0.9]])
+        student = None if row.student_probability is None else np.array([[0.1], [0.5], [0.9], [1.0]])
         tiles = TileTable(
             COORDS,
             256.0,
-            np.array([0.2, 0.3, 0.5]),
+            np.array([0.2, 0.3, 0.4, 0.1]),
             None,
-            np.array([[0.3], [0.4], [0.5]]),
+            np.array([[0.3], [0.4], [0.5], [0.6]]),
             student,
-            np.array([0, 0, 1], np.int8),
+            np.array([0, 0, 1, -1], np.int8),
         )
         path = folder / "tiles" / f"{row.slide_id}.csv"
         write_tiles_csv(path, tiles, classes=MAKER.classes, header=stamp("tile_scores", {}))
@@ -128,7 +143,8 @@ def pictures(html):
 
 def test_the_page_and_its_numbers_are_written(page, html, finished_run, slide_path):
     assert page == finished_run / "report" / "index.html"
-    assert sorted(file.name for file in page.parent.iterdir()) == ["index.html", "metrics.json"]
+    written = {file.name for file in page.parent.iterdir()}
+    assert written == {"index.html", *FILES, *(f"{name}.meta.json" for name in FILES[1:])}
     remake = "wsi-kd report"
     metrics = read_json(finished_run / "evaluation" / "metrics.json", remake=remake)
     assert read_json(page.parent / "metrics.json", remake=remake) == metrics
@@ -142,11 +158,13 @@ def test_the_page_and_its_numbers_are_written(page, html, finished_run, slide_pa
 
 def test_the_gallery_reads_the_slides_again_at_the_size_asked_for(html):
     drawn = pictures(html)
-    assert len(drawn) == 2 * 3
+    drawn, tiles = drawn[:3], drawn[3:6]
+    assert len(pictures(html)) == 2 * (3 + 3)
+    assert {tile.size for tile in tiles} == {(128, 128)}
     # 1024 x 768 px at heatmap_px 200 becomes 200 x 150, enlarged threefold to reach 480 px.
     around = margins((450, 600, 3))
     assert {image.size[0] for image in drawn} == {600 + 2 * around.side_px + around.bar_px}
-    slide, student, _ = (np.asarray(image.convert("RGB")) / 255 for image in drawn[:3])
+    slide, student, _ = (np.asarray(image.convert("RGB")) / 255 for image in drawn)
     # The first tile covers 200-456 of 1024 level-0 pixels across: 117-267 of 600 pixels of the image.
     inside = (around.title_px + 230, around.side_px + 190)
     gray = 0.35 + 0.65 * slide[inside] @ [0.299, 0.587, 0.114]
@@ -158,22 +176,8 @@ def test_the_gallery_reads_the_slides_again_at_the_size_asked_for(html):
 
 def test_the_settings_shown_are_those_recorded(html):
     listing = html.partition("Settings as the run")[2].partition("</pre>")[0]
-    recorded = ("tile_mpp: 0.5", "folds: 5", "abmil:", "weno:", "bootstrap_samples: 100", "heatmap_px: 200")
+    recorded = ("tile_mpp: 1.0", "folds: 5", "weno:", "bootstrap_samples: 100", "heatmap_px: 200")
     assert [line for line in recorded if line not in listing] == []
-
-
-def test_folders_in_the_settings_are_cut_to_their_names(run_folder, slide_path):
-    private = "/home/jane_doe/project_x"
-    for path in (run_folder / "models").rglob("model.json"):
-        header = read_json(path, remake="")
-        header["sections"] = {**SECTIONS, "embed": {"weights": f"{private}/uni.safetensors"}}
-        publish_json(path, header)
-    given = {"split": {"given": f"{private}/splits", "folds": 5}}
-    publish_table(run_folder / "splits.csv", ["slide_id"], [["slide_0"]], stamp=stamp("splits", given))
-    told = run_report(manifest(slide_path), results_dir=run_folder, settings=SETTINGS).read_text()
-    assert "weights: uni.safetensors" in told
-    assert "given: splits" in told
-    assert "jane_doe" not in told
 
 
 def test_the_same_run_makes_the_same_bytes(page, html, finished_run, slide_path):
@@ -182,18 +186,95 @@ def test_the_same_run_makes_the_same_bytes(page, html, finished_run, slide_path)
     assert again.read_bytes() == html.encode()
 
 
-def test_slides_that_are_gone_or_damaged_or_unnamed_are_told(run_folder, slide_path, tmp_path, html):
-    first, second = re.findall(r'<span class="id">(\w+)</span>', html)
+def test_slides_that_are_gone_or_damaged_are_told(run_folder, slide_path, tmp_path, html):
+    first, second = shown_slides(html)
     damaged = tmp_path / "damaged.tif"
     damaged.write_bytes(slide_path.read_bytes()[:5000])
     rows = manifest(slide_path, **{first: tmp_path / "gone.tif", second: damaged})
     told = run_report(rows, results_dir=run_folder, settings=SETTINGS).read_text(encoding="utf-8")
     assert told.count("No picture: ") == 2
+    assert "its file is not where the manifest says; name it: --manifest slides.csv" in told
     assert pictures(told) == []
     assert str(tmp_path) not in told
-    unnamed = rows._replace(rows=tuple(row for row in rows.rows if row.slide_id not in {first, second}))
-    told = run_report(unnamed, results_dir=run_folder, settings=SETTINGS).read_text(encoding="utf-8")
-    assert told.count("the manifest does not name this slide any more") == 2
+    assert read_report_files(run_folder / "report").tiles == ()
+
+
+def shown_slides(html):
+    return re.findall(r'<span class="id">(\w+)</span>', html)
+
+
+def test_the_tiles_shown_are_the_slide_s_own_pixels_by_their_scores(html, finished_run, slide_path):
+    shown = read_report_files(finished_run / "report").tiles
+    first = [tile for tile in shown if tile.slide_id == shown[0].slide_id]
+    assert [(tile.end, tile.rank, tile.score, tile.tile_label) for tile in first] == [
+        ("top", 1, 0.9, 1),
+        ("top", 2, 0.5, 0),
+        ("bottom", 1, 0.1, 0),
+    ]
+    assert {(tile.mapping, tile.tile_mpp) for tile in first} == {("student_probability", 1.0)}
+    with open_slide(slide_path, background="white") as reader:
+        region = reader.read_region(x_level0_px=200, y_level0_px=512, level=0, width_px=256, height_px=256)
+    expected = region.reshape(128, 2, 128, 2, 3).mean(axis=(1, 3))
+    found = np.asarray(pictures(html)[3].convert("RGB"), dtype=float)
+    assert np.abs(found - expected).mean() < 6  # JPEG
+    assert "0.900, labeled positive" in html
+    assert "Highest student probability; tiles as read at 1 um/px" in html
+    assert "1.000" not in {cell for tile in shown for cell in (f"{tile.score:.3f}",)}
+
+
+@pytest.fixture(scope="module")
+def altered(finished_run, slide_path, tmp_path_factory, html):
+    """The page of the run without benchmarks, made elsewhere, its slides replaced or no longer named."""
+    root = tmp_path_factory.mktemp("altered") / "run"
+    shutil.copytree(finished_run, root, ignore=shutil.ignore_patterns("report", "benchmarks"))
+    private = "/home/jane_doe/project_x"
+    for path in (root / "models").rglob("model.json"):
+        header = read_json(path, remake="")
+        header["sections"] = {**SECTIONS, "embed": {"weights": f"{private}/uni.safetensors"}}
+        publish_json(path, header)
+    given = {"split": {"given": f"{private}/splits", "folds": 5}}
+    publish_table(root / "splits.csv", ["slide_id"], [["slide_0"]], stamp=stamp("splits", given))
+    replaced, unnamed = shown_slides(html)
+    header = {**stamp("features", {}), "status": "ok", "fingerprint": "another file's"}
+    features = np.zeros((1, 2), np.float16)
+    write_features(
+        root / "features" / f"{replaced}.h5",
+        FeatureFile(replaced, features, COORDS[:1], np.zeros(1, np.int8), header),
+    )
+    rows = manifest(slide_path)
+    rows = rows._replace(rows=tuple(row for row in rows.rows if row.slide_id != unnamed))
+    return run_report(rows, results_dir=root, settings=SETTINGS).read_text(encoding="utf-8")
+
+
+def test_folders_in_the_settings_are_cut_to_their_names(altered):
+    assert "weights: uni.safetensors" in altered
+    assert "given: splits" in altered
+    assert "jane_doe" not in altered
+
+
+def test_slides_that_were_replaced_or_are_unnamed_are_told(altered):
+    assert altered.count("No picture: ") == 2
+    assert "No picture: the file is not the one that the features were made of" in altered
+    assert "its file is not named; give the run&#39;s manifest: --manifest slides.csv" in altered
+
+
+def test_time_and_memory_come_from_snakemake_s_files(html, finished_run, altered):
+    jobs = read_report_files(finished_run / "report").jobs
+    assert [tuple(job) for job in jobs] == [
+        ("mask", "", 75.5, 70.0, None),
+        ("train", "weno-seed0-fold1", 75.5, 70.0, 512.25),
+    ]
+    assert '<td class="number" data-number="75.5">1 min 16 s</td>' in html
+    assert "Not measured: the run holds no benchmark files" in altered
+
+
+def test_the_data_files_hold_the_run(finished_run):
+    data = read_report_files(finished_run / "report")
+    assert [model.test for model in data.models] == [model.test for model in MAKER.models()]
+    assert "warning" not in data.models[0].history
+    assert [slide.slide_id for slide in data.slides] == [row.slide_id for row in MAKER.statuses()]
+    recorded = read_json(finished_run / "report" / "slides.csv.meta.json", remake="")["settings"]
+    assert (recorded["title"], recorded["report"]["top_tiles"]) == ("Step <test>", 2)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +283,7 @@ def test_slides_that_are_gone_or_damaged_or_unnamed_are_told(run_folder, slide_p
         ("evaluation/metrics.json", "wsi-kd evaluate"),
         ("models/weno/seed0/fold1/history.csv", "wsi-kd train"),
         ("models/weno/seed0/fold1/model.json", "wsi-kd train"),
-        ("predictions/abmil/seed0/fold0/predictions.csv", "wsi-kd predict"),
+        ("predictions/weno/seed0/fold0/predictions.csv", "wsi-kd predict"),
         ("splits.csv.meta.json", "wsi-kd split"),
     ],
 )

@@ -57,7 +57,7 @@ def test_every_slide_has_one_status_in_the_manifests_order(tmp_path, status_path
     assert read_status(tmp_path / "status.csv") == [status(slide_id) for slide_id in IDS]
 
 
-def test_splits_name_every_slide_and_exclude_failed_ones(tmp_path, status_paths, capsys):
+def test_splits_name_every_slide_and_exclude_failed_ones(tmp_path, status_paths, caplog):
     run(tmp_path, status_paths)
     with (tmp_path / "splits.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
@@ -67,7 +67,7 @@ def test_splits_name_every_slide_and_exclude_failed_ones(tmp_path, status_paths,
         parts = sorted(row[f"fold_{fold}"] for fold in range(3))
         expected = ["excluded"] * 3 if row["slide_id"] in FAILED else ["test", "train", "val"]
         assert parts == expected
-    assert capsys.readouterr().err == "split: 3 of 16 slides are excluded: 1 empty, 2 missing_mpp\n"
+    assert caplog.messages == ["split: 3 of 16 slides are excluded: 1 empty, 2 missing_mpp"]
 
 
 def test_round_trip_with_class_order(tmp_path, status_paths):
@@ -94,7 +94,7 @@ def test_own_splits_can_be_given_again(tmp_path, status_paths):
     assert run(tmp_path, status_paths, given=str(tmp_path / "kept.csv")) == first
 
 
-def test_slides_that_given_splits_leave_out_are_told(tmp_path, status_paths, capsys):
+def test_slides_that_given_splits_leave_out_are_told(tmp_path, status_paths, caplog):
     parts = {"0": "train", "4": "val", "5": "test"}
     lines = [f"{slide_id},{parts.get(slide_id[1], '')}" for slide_id in IDS]
     (tmp_path / "given.csv").write_text("\n".join(["slide_id,fold_0", *lines]))
@@ -102,7 +102,7 @@ def test_slides_that_given_splits_leave_out_are_told(tmp_path, status_paths, cap
         (("n0", "p0"), ("n4", "p4"), ("n5", "p5")),
     )
     told = "split: 7 usable slides stand in no part of the given splits: p1, p6, p7, n2, n3, n6, n7"
-    assert capsys.readouterr().err.splitlines()[1:] == [told]
+    assert caplog.messages[1:] == [told]
 
 
 def test_sidecar_tells_settings_and_schema(tmp_path, status_paths):
@@ -127,10 +127,10 @@ def test_status_tables_that_do_not_fit(tmp_path, chunks, expected):
     assert not (tmp_path / "splits.csv").exists()
 
 
-def test_too_few_usable_cases_keep_the_status_table_and_say_why(tmp_path, status_paths, capsys):
+def test_too_few_usable_cases_keep_the_status_table_and_say_why(tmp_path, status_paths, caplog):
     with pytest.raises(BadInput, match=r"usable cases are: normal 7, tumor 6; set it to 6 or fewer"):
         run(tmp_path, status_paths, folds=7)
-    assert "2 missing_mpp" in capsys.readouterr().err
+    assert "2 missing_mpp" in caplog.text
     assert len(read_status(tmp_path / "status.csv")) == 16
     assert not (tmp_path / "splits.csv").exists()
 

@@ -13,6 +13,7 @@ from wsi_kd.core.files import publish_table
 from wsi_kd.core.provenance import stamp
 from wsi_kd.evaluation.classification import choose_threshold
 from wsi_kd.features.store import FeatureFile, write_features
+from wsi_kd.inference.likeness import calibrate_limit, limit_of
 from wsi_kd.inference.predict import predict_bag
 from wsi_kd.settings.all import parse_settings
 from wsi_kd.steps import train as train_step
@@ -130,6 +131,7 @@ def test_thresholds_are_chosen_on_the_validation_slides_with_the_one_scoring_fun
     loaded = load_model(cohort.train())
     scores = {"teacher": [], "student": [], "student_max": [], "student_topk": []}
     labels = []
+    distances = []
     for index in range(12, 18):
         rng = np.random.default_rng(index)
         features = rng.standard_normal((6 + index, 8))
@@ -143,10 +145,14 @@ def test_thresholds_are_chosen_on_the_validation_slides_with_the_one_scoring_fun
         scores["student_max"].append(said.student.by_max[1])
         scores["student_topk"].append(said.student.by_topk[1])
         labels.append(index % 2)
+        distances.append(said.feature_distance)
     for role, values in scores.items():
         expected = choose_threshold(np.array(labels), np.array(values), rule="youden", min_sensitivity=0.95)
         assert loaded.header["thresholds"][role] == pytest.approx(expected, abs=1e-9)
     assert loaded.header["threshold_split"] == "val"
+    limit = calibrate_limit(distances, [str(index) for index in range(12, 18)])
+    assert (limit.rule, limit.cases, limit.slides, limit.chosen_on) == ("lognormal", 6, 6, "val")
+    assert limit_of(loaded.header) == limit
 
 
 def test_a_killed_step_goes_on_and_ends_with_the_same_bytes(cohort, tmp_path, monkeypatch):

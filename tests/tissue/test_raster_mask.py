@@ -105,6 +105,18 @@ def test_another_shape_is_refused_with_the_sizes():
         outline(np.ones((100, 100), bool))
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, 40), (40, 2)])
+def test_a_mask_too_small_to_tell_what_it_lies_over_is_refused(shape):
+    with pytest.raises(BadInput, match=f"a mask of {shape[1]}x{shape[0]} px is too small.*3 px or more"):
+        raster_outline(
+            np.ones(shape, bool),
+            level0_width_px=1000,
+            level0_height_px=1000,
+            bounds=Box(0, 0, 1000, 1000),
+            where=Path("a.png"),
+        )
+
+
 def test_a_mask_that_fits_slide_and_bounds_is_refused():
     with pytest.raises(BadInput, match="fits both and they differ"):
         outline(np.ones((75, 100), bool), bounds=Box(10, 10, 200, 150))

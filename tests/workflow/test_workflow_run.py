@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,39 @@ def test_the_summary_names_auc_and_report(finished, monkeypatch, capsys):
     assert "bag AUC" in shown
     assert "instance AUC" in shown
     assert "out/report/index.html" in shown
+
+
+def test_a_finished_run_is_drawn_again_without_its_settings(finished, copy_of, monkeypatch, capsys):
+    folder = copy_of(finished[0])
+    monkeypatch.chdir(folder)
+    pages = [Path("out/report/index.html").read_text()]
+    scores = Path("out/report/predictions.csv").read_bytes()
+    for more in (["--manifest", "cohort/slides.csv"], []):
+        assert run_command(["report", "out", *more]) == 0
+        assert capsys.readouterr().out == "report: out/report/index.html\n"
+        assert Path("out/report/predictions.csv").read_bytes() == scores
+        pages.append(Path("out/report/index.html").read_text())
+    pictures = [page.count("<img") for page in pages]
+    assert pictures[0] == pictures[1] > 0
+    assert pictures[2] == 0
+    assert all("<title>small</title>" in page for page in pages)
+
+
+def test_a_finished_run_and_its_copy_do_not_differ(finished, copy_of, monkeypatch):
+    monkeypatch.chdir(copy_of(finished[0]))
+    shutil.copytree("out", "copy")
+    assert run_command(["report", "out", "copy", "--out", "both"]) == 0
+    comparison = json.loads(Path("both/comparison.json").read_text())
+    assert comparison["notes"] == []
+    assert comparison["differing_settings"] == {}
+    metrics = json.loads(Path("out/evaluation/metrics.json").read_text())
+    rows = [row for row in comparison["leaderboard"] if row["run"] == "out"]
+    for row in rows:
+        own = metrics["recipes"][row["recipe"]]["scores"][row["score"]]["pooled"]
+        assert row["test"]["roc_auc"] == own["roc_auc"]
+    assert len(rows) * 2 == len(comparison["leaderboard"])
+    for test in comparison["tests"]:
+        assert {found["estimate"] for found in test["metrics"].values()} <= {0.0, None}
 
 
 def test_a_second_run_has_nothing_to_do(finished, copy_of):

@@ -26,10 +26,11 @@ rule evaluate:
         runtime=120,
     params:
         settings=settings_of("evaluate"),
+        rows=all_rows_of("evaluate"),
     message:
         "evaluate: metrics and their intervals"
     shell:
-        "wsi-kd evaluate --settings {params.settings:q} &> {log:q}"
+        "wsi-kd evaluate --settings {params.settings:q} --rows-hash {params.rows} &> {log:q}"
 
 
 rule report:
@@ -46,6 +47,10 @@ rule report:
             labels={"what": "the page", "format": "HTML"},
         ),
         metrics=f"{RESULTS}/report/metrics.json",
+        tables=[
+            f"{RESULTS}/report/{table}.csv"
+            for table in ("predictions", "training", "slides", "tiles", "timings")
+        ],
     log:
         f"{RESULTS}/logs/report.log",
     benchmark:

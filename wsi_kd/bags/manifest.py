@@ -7,7 +7,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from wsi_kd.bags.manifest_checks import check_case_ids, check_columns, check_labels, check_slide_ids, clashes
+from wsi_kd.bags.manifest_checks import (
+    KNOWN_COLUMNS,
+    check_case_ids,
+    check_columns,
+    check_labels,
+    check_slide_ids,
+    clashes,
+)
 from wsi_kd.bags.slide_files import (
     is_folder,
     is_regular_file,
@@ -19,6 +26,7 @@ from wsi_kd.bags.slide_files import (
     slide_id_of,
     slides_in,
 )
+from wsi_kd.bags.slide_search import given_paths
 from wsi_kd.bags.tables import Table, TableRow, listed, read_text_table
 from wsi_kd.core.errors import BadInput, unknown_name
 
@@ -32,7 +40,7 @@ class SlideRow(NamedTuple):
     slide_id: str
     path: Path
     label: str
-    """Empty only for inference."""
+    """Empty only for inference, and of slides that the manifest's column split puts into the test part."""
     case_id: str
     """The patient; the slide's own id where the manifest names none."""
     split: str
@@ -41,6 +49,8 @@ class SlideRow(NamedTuple):
     """Resolution in um/px that overrides the metadata."""
     annotation: Path | None
     site: str
+    extra: tuple[tuple[str, str], ...] = ()
+    """Columns that only evaluate looks at (its subgroups): name and cell of each."""
 
 
 class Manifest(NamedTuple):
@@ -56,8 +66,9 @@ def read_manifest(
     """Read a manifest and check all of it, so that no fault shows up hours later.
 
     Columns: `slide_id,path,label` or, as in CLAM, `slide_id,label` with `slides_dir`, where a slide's file is
-    found by its id; optional `case_id,split,slide_mpp,annotation,site`; others are left alone. Relative paths
-    start from `slides_dir` where it is given, else from the manifest's folder.
+    found by its id; optional `case_id,split,slide_mpp,annotation,site`; others can be subgroups of evaluate.
+    Relative paths start from `slides_dir` where it is given, else from the manifest's folder. A label may be
+    missing where the column split says test: such slides are scored and not measured.
 
     Args:
         path: the CSV (or .tsv) file.
@@ -74,11 +85,13 @@ def read_manifest(
     check_columns(table, ("slide_id", "label") if by_id else ("slide_id", "path", "label"))
     if "path" not in table.columns:
         table = _with_paths(table, slides_dir or path.parent) if with_slides else _with_ids_as_paths(table)
-    rows = tuple(_row(table, record, slides_dir or path.parent) for record in table.rows)
+    rows = tuple(slide_row(table, record, slides_dir or path.parent) for record in table.rows)
     check_slide_ids(table, [row.slide_id for row in rows])
     check_case_ids(table, [row.case_id for row in rows])
     _check_files(table, rows, ("path", "annotation") if with_slides else ("annotation",))
-    return Manifest(rows, check_labels(table, [row.label for row in rows], classes))
+    unlabeled = [row.split == "test" for row in rows]
+    labels = [row.label for row in rows]
+    return Manifest(rows, check_labels(table, labels, classes, may_lack=unlabeled))
 
 
 def chunk_rows(rows: Sequence[SlideRow], slides_per_job: int) -> list[tuple[SlideRow, ...]]:
@@ -86,17 +99,21 @@ def chunk_rows(rows: Sequence[SlideRow], slides_per_job: int) -> list[tuple[Slid
     return [tuple(rows[start : start + slides_per_job]) for start in range(0, len(rows), slides_per_job)]
 
 
-def rows_of_slides(paths: Sequence[Path], slide_mpp: float | None) -> tuple[SlideRow, ...]:
-    """Make rows for inference from slide files, folders of slides, and CSV files with a column `path`.
+def rows_of_slides(
+    paths: Sequence[Path], slide_mpp: float | None, *, recursive: bool = False
+) -> tuple[SlideRow, ...]:
+    """Make rows for inference from slide files, folders, patterns, and CSV files with a column `path`.
 
-    In a CSV every other column is optional; its own slide_mpp goes before the argument's.
+    In a CSV every other column is optional; its own slide_mpp goes before the argument's. With `recursive`
+    folders stand for the slides in them and below them.
 
     Raises:
-        BadInput: missing files (all at once), folders without slides, ids that clash or cannot name a file.
+        BadInput: missing files (all at once), folders and patterns without slides, ids that clash or cannot
+            name a file.
     """
     if slide_mpp is not None and not 0 < slide_mpp < math.inf:
         raise BadInput(f"--slide-mpp {slide_mpp}: expected a positive number of um/px such as 0.25")
-    rows = [row for path in paths for row in _rows_of(path, slide_mpp)]
+    rows = [row for path in given_paths(paths, recursive=recursive) for row in _rows_of(path, slide_mpp)]
     _refuse_missing("slide", [row.path for row in rows])
     _refuse_missing("annotation", [row.annotation for row in rows if row.annotation])
     faults = [
@@ -126,13 +143,13 @@ def _rows_of(path: Path, slide_mpp: float | None) -> list[SlideRow]:
     if is_folder(path) and not is_slide_folder(path):
         files = slides_in(path)
         if not files:
-            raise BadInput(f"{path}: no slide in this folder (subfolders are not searched)")
-        return [_bare_row(file, slide_mpp) for file in files]
+            raise BadInput(f"{path}: no slide in this folder (infer --recursive searches subfolders too)")
+        return [bare_row(file, slide_mpp) for file in files]
     if path.suffix.lower() not in TABLE_SUFFIXES:
-        return [_bare_row(path, slide_mpp)]
+        return [bare_row(path, slide_mpp)]
     table = read_text_table(path)
     check_columns(table, ("path",))
-    rows = [_row(table, record, path.parent) for record in table.rows]
+    rows = [slide_row(table, record, path.parent) for record in table.rows]
     named = [row if row.slide_id else _with_id(row) for row in rows]
     return [row if row.slide_mpp else row._replace(slide_mpp=slide_mpp) for row in named]
 
@@ -142,7 +159,8 @@ def _with_id(row: SlideRow) -> SlideRow:
     return row._replace(slide_id=slide_id, case_id=row.case_id or slide_id)
 
 
-def _bare_row(path: Path, slide_mpp: float | None) -> SlideRow:
+def bare_row(path: Path, slide_mpp: float | None) -> SlideRow:
+    """Return the row of a slide of which nothing is known but its file."""
     slide_id = slide_id_of(path)
     return SlideRow(slide_id, path, "", slide_id, "", slide_mpp, None, "")
 
@@ -191,8 +209,12 @@ def _plain_id(name: str) -> str:
     return slide_id_of(Path(name)) if Path(name).name == name else name
 
 
-def _row(table: Table, record: TableRow, base: Path) -> SlideRow:
-    """Read one record of a table that has the column `path`."""
+def slide_row(table: Table, record: TableRow, base: Path) -> SlideRow:
+    """Read one record of a table that has the column `path`; relative paths start from `base`.
+
+    Raises:
+        BadInput: an empty path, an unknown part, a resolution that is no positive number.
+    """
     cells = {name: _nfc(cell) for name, cell in record.cells.items()}
     if not cells["path"]:
         raise BadInput(f"{table.path}: line {record.line}, column path: empty; expected the slide's file")
@@ -208,6 +230,7 @@ def _row(table: Table, record: TableRow, base: Path) -> SlideRow:
         slide_mpp=_slide_mpp(table, record),
         annotation=base / annotation if annotation else None,
         site=cells.get("site", ""),
+        extra=tuple((name, cell) for name, cell in cells.items() if name and name not in KNOWN_COLUMNS),
     )
 
 

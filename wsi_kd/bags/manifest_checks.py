@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 from wsi_kd.bags.slide_files import same_name_key, slide_id_fault
-from wsi_kd.bags.tables import Table, listed
+from wsi_kd.bags.tables import Table, TableRow, listed
 from wsi_kd.core.errors import BadInput, unknown_name
 
 KNOWN_COLUMNS = ("slide_id", "path", "label", "case_id", "split", "slide_mpp", "annotation", "site")
@@ -67,18 +68,31 @@ def check_case_ids(table: Table, case_ids: Iterable[str]) -> None:
         )
 
 
-def check_labels(table: Table, labels: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
-    """Refuse missing and unknown labels and fewer than two classes; return the classes in order."""
+def check_labels(
+    table: Table, labels: Sequence[str], classes: Sequence[str], *, may_lack: Sequence[bool] = ()
+) -> tuple[str, ...]:
+    """Refuse missing and unknown labels and fewer than two classes; return the classes in order.
+
+    Where `may_lack` (one a slide; none: nowhere) is True an empty cell is fine.
+    """
     if len(set(classes)) != len(classes):
         raise BadInput(f"run.classes names a label twice: {listed(classes)}")
-    rows = zip(table.rows, labels, strict=True)
+    spared = list(may_lack) or [False] * len(labels)
+    rows = [
+        (row, label)
+        for row, label, spare in zip(table.rows, labels, spared, strict=True)
+        if label or not spare
+    ]
     empty = [str(row.line) for row, label in rows if label.casefold() in _NO_LABEL and label not in classes]
     if empty:
         raise BadInput(
             f"{table.path}: column label: no label in lines {listed(empty)}; every slide needs one"
         )
+    labels = [label for _, label in rows]
     known = tuple(classes) or tuple(sorted(set(labels)))
-    _check_known(table, labels, known)
+    _check_known([row for row, _ in rows], labels, known, where=table.path)
+    if not known:
+        raise BadInput(f"{table.path}: column label: no slide has a label; at least two classes are needed")
     if len(known) < 2:  # noqa: PLR2004 - a classifier tells at least two things apart
         raise BadInput(
             f"{table.path}: column label: only '{known[0]}' occurs; at least two classes are needed"
@@ -94,15 +108,17 @@ def clashes(names: Iterable[str]) -> set[str]:
     return {key for key, count in Counter(map(same_name_key, names)).items() if count > 1}
 
 
-def _check_known(table: Table, labels: Sequence[str], known: Sequence[str]) -> None:
+def _check_known(
+    rows: Sequence[TableRow], labels: Sequence[str], known: Sequence[str], *, where: Path
+) -> None:
     hidden = [repr(label) for label in sorted(set(labels)) if not label.isprintable()]
     if hidden:
-        raise BadInput(f"{table.path}: column label: control or invisible characters in {listed(hidden)}")
-    strange = {label: row.line for row, label in zip(table.rows, labels, strict=True) if label not in known}
+        raise BadInput(f"{where}: column label: control or invisible characters in {listed(hidden)}")
+    strange = {label: row.line for row, label in zip(rows, labels, strict=True) if label not in known}
     if strange:
         first = unknown_name("label", next(iter(strange)), known)
         lines = listed(f"'{label}' (line {line})" for label, line in strange.items())
-        raise BadInput(f"{table.path}: column label: {first}; run.classes lacks {lines}")
+        raise BadInput(f"{where}: column label: {first}; run.classes lacks {lines}")
 
 
 def _meant(name: str, absent: set[str]) -> str:

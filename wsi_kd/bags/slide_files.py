@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from wsi_kd.core.errors import BadInput
@@ -114,19 +114,33 @@ def is_slide_folder(path: Path) -> bool:
 def slides_in(folder: Path) -> list[Path]:
     """List the slides of a folder, sorted by name, without looking into its subfolders.
 
-    MIRAX slides are their `.mrxs` file (the folder beside it is data). The files of one DICOM series are one
-    slide: its first file stands for it, and OpenSlide finds the others. Pictures (PNG, JPEG) are slides only
-    where the folder has no other kind: beside scans they are thumbnails, labels or masks.
+    Raises:
+        BadInput: not a folder, or not readable.
+    """
+    return slides_among(slide_files_in(folder))
+
+
+def slide_files_in(folder: Path) -> list[Path]:
+    """List what is named like a slide in a folder, sorted.
 
     Raises:
         BadInput: not a folder, or not readable.
     """
     try:
-        files = sorted(path for path in folder.iterdir() if is_slide_name(path) and is_slide_path(path))
+        return sorted(path for path in folder.iterdir() if is_slide_name(path) and is_slide_path(path))
     except OSError as error:
         raise BadInput(
             f"{folder}: cannot be listed ({error.strerror}); expected a folder of slides"
         ) from None
+
+
+def slides_among(files: Sequence[Path]) -> list[Path]:
+    """Choose the slides among files that are named like one.
+
+    MIRAX slides are their `.mrxs` file (the folder beside it is data). The files of one DICOM series are one
+    slide: its first file stands for it, and OpenSlide finds the others. Pictures (PNG, JPEG) are slides only
+    where there is no other kind: beside scans they are thumbnails, labels or masks.
+    """
     scans = [path for path in files if not path.name.lower().endswith(PICTURE_EXTENSIONS)]
     return list(_first_of_series(scans or files))
 

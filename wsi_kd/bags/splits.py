@@ -57,7 +57,7 @@ def plan_folds(
         planned = column_fold(rows)
     else:
         planned = draw_folds(usable, folds=folds, seed=seed)
-    check_folds(planned, rows, sorted({row.label for row in rows}), excluded=out)
+    check_folds(planned, rows, sorted({row.label for row in rows} - {""}), excluded=out)
     return [
         Fold(*(tuple(slide_id for slide_id in part if slide_id not in out) for part in fold))
         for fold in planned
@@ -134,7 +134,7 @@ def check_folds(
 
     Raises:
         BadInput: a case in two parts of a fold (named; excluded slides count too), or a part without a usable
-            slide of each class.
+            slide of each class (a test part that holds slides without label need not have any).
     """
     case_of = {row.slide_id: row.case_id for row in rows}
     label_of = {row.slide_id: row.label for row in rows if row.slide_id not in excluded}
@@ -214,6 +214,8 @@ def _check_classes(folds: Sequence[Fold], label_of: Mapping[str, str], classes: 
     for index, fold in enumerate(folds):
         for name, slide_ids in fold._asdict().items():
             usable = [label_of[slide_id] for slide_id in slide_ids if slide_id in label_of]
+            if name == "test" and "" in usable:
+                continue  # slides to be scored, not measured: evaluate says what it cannot
             absent = [label for label in classes if label not in usable]
             if absent:
                 faults.append(

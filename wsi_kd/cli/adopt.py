@@ -1,9 +1,6 @@
 """Command adopt: another program's features in the place of mask, tile and embed."""
 
-import sys
 from collections import Counter
-
-import typer
 
 from wsi_kd.bags.tables import listed
 from wsi_kd.cli.options import (
@@ -18,6 +15,7 @@ from wsi_kd.cli.options import (
     open_run,
 )
 from wsi_kd.core.errors import BadInput
+from wsi_kd.core.messages import say, warn
 from wsi_kd.core.records import SlideStatus
 
 
@@ -49,10 +47,8 @@ def adopt(
         )
         counts = Counter(row.status for row in statuses)
         told = ", ".join(f"{counts[status]} {status}" for status in SlideStatus if counts[status])
-        typer.echo(f"adopt, chunk {number}: {len(statuses)} slides: {told}")
+        say(f"adopt, chunk {number}: {len(statuses)} slides: {told}")
         missing = [row.slide_id for row in statuses if row.status == SlideStatus.MISSING_FEATURES]
         if missing:
             folder = run.settings.adopt.folder
-            sys.stderr.write(
-                f"adopt: {len(missing)} slides have no features in {folder}: {listed(missing)}\n"
-            )
+            warn(f"adopt: {len(missing)} slides have no features in {folder}: {listed(missing)}")

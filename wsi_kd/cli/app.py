@@ -19,7 +19,9 @@ from wsi_kd.cli.distillation import distill
 from wsi_kd.cli.doctor import doctor
 from wsi_kd.cli.encoders import encoders
 from wsi_kd.cli.exchange import manifest_app, splits_app
+from wsi_kd.cli.export import export
 from wsi_kd.cli.features import features_app
+from wsi_kd.cli.heatmap import heatmap
 from wsi_kd.cli.infer import infer
 from wsi_kd.cli.info import info
 from wsi_kd.cli.models import predict, split, train
@@ -27,7 +29,10 @@ from wsi_kd.cli.pruning import prune
 from wsi_kd.cli.qc import qc
 from wsi_kd.cli.results import evaluate, report
 from wsi_kd.cli.slides import embed, mask, stain, tile
+from wsi_kd.cli.view import view
+from wsi_kd.cli.words import take_words, tell_everywhere
 from wsi_kd.core.errors import WsiKdError
+from wsi_kd.core.messages import fail, listening
 
 app = typer.Typer(
     name="wsi-kd",
@@ -44,7 +49,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start here": (doctor, info, encoders, demo_cohort, infer),
     "The line, one command a step": (mask, tile, stain, embed, qc, split, train, predict, evaluate, report),
     "With features or splits made elsewhere": (adopt,),
-    "After a run": (check_status, summary, prune),
+    "After a run": (check_status, summary, heatmap, view, prune, export),
     "Distillation on any data": (distill, methods, reproduce),
 }
 for _panel, _commands in PANELS.items():
@@ -54,6 +59,8 @@ app.add_typer(config_app, name="config", rich_help_panel="Start here")
 for _name, _group in {"features": features_app, "splits": splits_app, "manifest": manifest_app}.items():
     app.add_typer(_group, name=_name, rich_help_panel="With features or splits made elsewhere")
 app.add_typer(annotations_app, name="annotations", rich_help_panel="Start here")
+tell_everywhere(app)
+GROUPS = {group.name for group in app.registered_groups if group.name}
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -61,17 +68,26 @@ BROKEN_PIPE = 141
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and exit: 0 done, 1 the run failed, 2 bad input, 130 interrupted; one line says why."""
+    """Run one command and exit: 0 done, 1 the run failed, 2 bad input, 3 slides failed, 130 interrupted.
+
+    One line says why.
+    """
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; an error nobody foresaw is a bug and keeps its traceback."""
+    spoken = take_words(arguments, groups=GROUPS)
+    with listening(spoken.words):
+        return _run(spoken.arguments)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         returned: Any = app(arguments or ["--help"], standalone_mode=False)
     except WsiKdError as error:
-        return _fail(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code, slide_id=error.slide_id)
     except TyperException as error:
         return _fail(f"{error.format_message()} (see wsi-kd --help)", error.exit_code)
     except KeyboardInterrupt:
@@ -88,8 +104,8 @@ def run(arguments: list[str]) -> int:
     return returned if isinstance(returned, int) else 0
 
 
-def _fail(message: str, code: int) -> int:
-    print(f"wsi-kd: error: {' '.join(message.split())}", file=sys.stderr)
+def _fail(message: str, code: int, *, slide_id: str = "") -> int:
+    fail(" ".join(message.split()), slide_id=slide_id)
     return code
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from wsi_kd.claims.claim import Check
 from wsi_kd.claims.wording import SMALL_SCALE, figure_text, outcome_text, required_text, spread_text
+from wsi_kd.core.messages import say
 
 if TYPE_CHECKING:
     from wsi_kd.claims.catalog import Entry
@@ -51,9 +52,9 @@ def reproduce(
     )
     console.print(_overview(done.finished))
     typer.echo(SMALL_SCALE)
-    typer.echo(f"page: {done.page}")
+    say(f"page: {done.page}")
     for chart in write_plots(done.finished, plots) if plots is not None else ():
-        typer.echo(f"chart: {chart}")
+        say(f"chart: {chart}")
     check_reproduced(done)
 
 

@@ -1,4 +1,4 @@
-"""Command group config: the settings file at its defaults, and its schema."""
+"""Command group config: the settings file at its defaults, its schema, and that of the answers."""
 
 import sys
 
@@ -25,3 +25,11 @@ def config_schema() -> None:
 def config_distill_schema() -> None:
     """Print configs/kd/schema.json, which does the same for the files of `wsi-kd distill`."""
     sys.stdout.write(distill_schema_json())
+
+
+@config_app.command("prediction-schema")
+def config_prediction_schema() -> None:
+    """Print docs/schemas/prediction.schema.json: the structure of the prediction.json that infer writes."""
+    from wsi_kd.inference.prediction_schema import prediction_schema_json
+
+    sys.stdout.write(prediction_schema_json())

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from wsi_kd.core.messages import say
+
 
 def demo_cohort(
     *,
@@ -20,4 +22,4 @@ def demo_cohort(
     from wsi_kd.demo.cohort import draw_cohort
 
     manifest = draw_cohort(out, slides=slides, seed=seed, workers=workers or usable_cpus())
-    typer.echo(f"{slides} slides drawn, listed in {manifest}")
+    say(f"{slides} slides drawn, listed in {manifest}")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from wsi_kd.core.errors import BadInput
+from wsi_kd.core.messages import say
 from wsi_kd.settings.distill import read_distill_settings
 from wsi_kd.settings.distill_encoder import is_of_tiles, read_encoder_settings
 
@@ -34,8 +35,8 @@ def distill(
         encoder_settings = read_encoder_settings(config, changes=changes or ())
         from wsi_kd.steps.distill_encoder import run_distill_encoder
 
-        made = run_distill_encoder(encoder_settings, out=folder, say=typer.echo)
-        typer.echo(f"distill: {made}; use it with embed.encoder: distilled:{made}")
+        made = run_distill_encoder(encoder_settings, out=folder, say=say)
+        say(f"distill: {made}; use it with embed.encoder: distilled:{made}")
         return
     settings = read_distill_settings(config, changes=changes or ())
     from wsi_kd.steps.distill import describe_layers, run_distill
@@ -44,10 +45,10 @@ def distill(
         for line in describe_layers(settings):
             typer.echo(line)
         return
-    distilled = run_distill(settings, out=folder, say=typer.echo)
+    distilled = run_distill(settings, out=folder, say=say)
     of_teachers = "".join(
         f", teacher {number} {scores.accuracy:.3f}"
         for number, scores in enumerate(distilled.teachers, start=1)
     )
-    typer.echo(f"test accuracy: student {distilled.student.accuracy:.3f}{of_teachers}")
-    typer.echo(f"distill: {distilled.result}")
+    say(f"test accuracy: student {distilled.student.accuracy:.3f}{of_teachers}")
+    say(f"distill: {distilled.result}")

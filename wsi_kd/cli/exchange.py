@@ -1,7 +1,6 @@
 """Command groups splits (import, export) and manifest (import): tables from and to other programs."""
 
 import csv
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from wsi_kd.bags.manifest import read_manifest
 from wsi_kd.bags.tables import listed
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import publish
+from wsi_kd.core.messages import say, warn
 
 splits_app = typer.Typer(help="Splits from and to CLAM, Patho-Bench and STAMP.")
 manifest_app = typer.Typer(help="Manifests out of other programs' label tables.")
@@ -47,10 +47,10 @@ def import_splits_command(
     sheet = read_manifest(manifest, slides_dir=None, classes=(), with_slides=False)
     found = run_import_splits(source, sheet, out, val=ValDraw(val_share, seed), allow_unknown=allow_unknown)
     if found.unknown:
-        sys.stderr.write(f"left out, not in the manifest: {listed(found.unknown)}\n")
+        warn(f"left out, not in the manifest: {listed(found.unknown)}")
     if found.unplaced:
-        sys.stderr.write(f"in no part of any fold: {listed(found.unplaced)}\n")
-    typer.echo(f"{out}: {len(found.folds)} folds; use it as split.given")
+        warn(f"in no part of any fold: {listed(found.unplaced)}")
+    say(f"{out}: {len(found.folds)} folds; use it as split.given")
 
 
 @splits_app.command("export")
@@ -65,7 +65,7 @@ def export_splits_command(
     from wsi_kd.steps.exchange_splits import run_export_splits
 
     paths = run_export_splits(splits, out, to=to, task=task)
-    typer.echo(f"{len(paths)} files written to {out}")
+    say(f"{len(paths)} files written to {out}")
 
 
 @manifest_app.command("import")
@@ -107,9 +107,9 @@ def import_manifest_command(
         told = f"{slides_dir}: no file of {len(found.missing)} of {len(rows)} slides: {listed(found.missing)}"
         if not allow_missing or not found.rows:
             raise BadInput(f"{told}; add them, or leave them out with --allow-missing")
-        sys.stderr.write(f"{told}\n")
+        warn(told)
     _write(out, found.rows)
-    typer.echo(f"{out}: {len(found.rows)} slides")
+    say(f"{out}: {len(found.rows)} slides")
 
 
 def _renames(pairs: list[str]) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Command group features: verify, convert, merge and subset folders of features, ours and other programs'."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from wsi_kd.bags.manifest import read_manifest
 from wsi_kd.bags.slide_files import slide_id_of
 from wsi_kd.bags.tables import listed, read_text_table
 from wsi_kd.core.errors import BadInput, RunFailed, unknown_name
+from wsi_kd.core.messages import say, warn
 from wsi_kd.core.records import SlideStatus, StatusRow
 
 if TYPE_CHECKING:
@@ -103,7 +103,6 @@ def convert(
         manifest=None
         if manifest is None
         else read_manifest(manifest, slides_dir=None, classes=(), with_slides=False),
-        on_slide=_quiet if as_json else _tell,
     )
     _finish(statuses, dest, as_json=as_json)
 
@@ -118,7 +117,7 @@ def merge(
     """Join the features of several sites or shards into one folder; another encoder or tiling is refused."""
     from wsi_kd.steps.collect import run_merge
 
-    _finish(run_merge(sources, dest, on_slide=_quiet), dest, as_json=as_json)
+    _finish(run_merge(sources, dest), dest, as_json=as_json)
 
 
 @features_app.command("subset")
@@ -151,7 +150,7 @@ def subset(
     if manifest is not None:
         wanted |= _ids_of(manifest)
     choice = TileChoice(min_tissue_fraction, box, max_tiles, seed)
-    statuses = run_subset(source, dest, slide_ids=wanted or None, choice=choice, on_slide=_quiet)
+    statuses = run_subset(source, dest, slide_ids=wanted or None, choice=choice)
     _finish(statuses, dest, as_json=as_json)
 
 
@@ -180,17 +179,8 @@ def _finish(statuses: Sequence[StatusRow], dest: Path, *, as_json: bool) -> None
         return
     told = ", ".join(f"{counts[status]} {status}" for status in SlideStatus if counts[status])
     failed = [row.slide_id for row in statuses if row.status != SlideStatus.OK]
-    typer.echo(f"{len(statuses)} slides: {told}; written to {dest}")
+    say(f"{len(statuses)} slides: {told}; written to {dest}")
     if failed:
-        sys.stderr.write(f"not ok: {listed(failed)}\n")
+        warn(f"not ok: {listed(failed)}")
     if failed and len(failed) == len(statuses):
         raise RunFailed(f"none of {len(failed)} slides is ok; the first: {statuses[0].reason}")
-
-
-def _tell(row: StatusRow) -> None:
-    told = f"{row.tiles} tiles" if row.status == SlideStatus.OK else row.reason
-    sys.stderr.write(f"{row.slide_id}: {row.status}, {told}\n")
-
-
-def _quiet(_: StatusRow) -> None:
-    """Say nothing of single slides."""

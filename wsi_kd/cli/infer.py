@@ -1,57 +1,53 @@
-"""Command infer: the whole line for single slides, with a trained model."""
+"""Command infer: the whole line for single slides, with a trained model or several."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from wsi_kd.bags.manifest import rows_of_slides
+from wsi_kd.cli.infer_options import (
+    EncoderName,
+    Ensemble,
+    Features,
+    Given,
+    MaskNetwork,
+    MaxFailed,
+    Models,
+    Out,
+    PollSeconds,
+    Recursive,
+    Resume,
+    SettleSeconds,
+    SlideMpp,
+    Slides,
+    WatchFolder,
+    Weights,
+    find_models,
+    judge,
+    lies_alone,
+)
 from wsi_kd.cli.options import Device
-from wsi_kd.core.errors import BadInput, RunFailed
+from wsi_kd.core.errors import BadInput
+from wsi_kd.core.messages import say, warn
 from wsi_kd.core.records import SlideStatus, StatusRow
 
-MODEL_HEADER = "model.json"
-LISTED_MODELS = 12
-
-Slides = Annotated[
-    list[Path] | None,
-    typer.Argument(help="Slide files, folders of slides, or CSV files with a column path."),
-]
-Features = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--features",
-        help="Instead of slides: feature files or folders of them, ours or another program's.",
-    ),
-]
-Model = Annotated[Path, typer.Option("--model", help="Folder of one model: .../weno/seed0/fold0.")]
-Out = Annotated[Path, typer.Option("--out", help="Output folder; several slides each get a folder in it.")]
-SlideMpp = Annotated[
-    float | None,
-    typer.Option("--slide-mpp", help="Resolution in um/px of all these slides; goes before their metadata."),
-]
-Weights = Annotated[
-    Path | None, typer.Option("--weights", help="The encoder's weight file, if it has moved since training.")
-]
-MaskNetwork = Annotated[
-    Path | None,
-    typer.Option("--mask-network", help="The segmentation network, if it has moved since training."),
-]
-EncoderName = Annotated[
-    str, typer.Option("--encoder", help="With --features: what made them, where the files do not say.")
-]
-MaxFailed = Annotated[
-    int, typer.Option("--max-failed", min=0, help="Of several slides, how many may fail with exit code 0.")
-]
+if TYPE_CHECKING:
+    from wsi_kd.steps.infer_watch import Watch
 
 
 def infer(
     slides: Slides = None,
     *,
-    model: Model,
+    model: Models,
     out: Out,
     features: Features = None,
+    watch: WatchFolder = None,
+    settle_seconds: SettleSeconds = 60.0,
+    poll_seconds: PollSeconds = 10.0,
+    ensemble: Ensemble = False,
+    recursive: Recursive = False,
+    resume: Resume = False,
     slide_mpp: SlideMpp = None,
     device: Device = "auto",
     weights: Weights = None,
@@ -59,97 +55,96 @@ def infer(
     encoder: EncoderName = "",
     max_failed: MaxFailed = 0,
 ) -> None:
-    """Score slides with a trained model: prediction.json, tiles.csv, tiles.geojson, heatmap.png."""
-    model_dir = find_model(model)
-    if bool(slides) == bool(features):
-        raise BadInput("give either slides or --features FILE, not both or none")
-    if features:
-        _infer_features(
-            features,
-            model_dir,
-            out,
-            device=device,
-            encoder=encoder,
-            slide_mpp=slide_mpp,
-            max_failed=max_failed,
-        )
-        return
-    rows = rows_of_slides(slides or [], slide_mpp)
+    """Score slides with a trained model: prediction.json, tiles.csv, tiles.geojson, heatmap.png.
+
+    Ends with 0 if all slides were scored, 3 if some failed (they are named), 2 for bad arguments or input.
+    """
+    if [bool(slides), bool(features), watch is not None].count(True) != 1:
+        raise BadInput("give either slides or --features FILE or --watch FOLDER, not several or none")
+    models = find_models(model, ensemble=ensemble)
+    given = Given(models, out, device, slide_mpp, weights, mask_network, max_failed)
+    if watch is not None:
+        from wsi_kd.steps.infer_watch import Watch
+
+        told = Watch(watch, recursive, settle_seconds, poll_seconds, slide_mpp)
+        statuses = _watch(told, given)
+    elif features:
+        if resume:
+            raise BadInput("--resume is for slides; features are scored in less time than they are compared")
+        statuses = _infer_features(features, given, encoder=encoder)
+    else:
+        statuses = _infer_slides(slides or [], given, recursive=recursive, resume=resume)
+    judge(statuses, max_failed=max_failed)
+    say(f"written to {out}; research only, not for diagnosis")
+
+
+def _infer_slides(
+    slides: Sequence[Path], given: Given, *, recursive: bool, resume: bool
+) -> Sequence[StatusRow]:
+    rows = rows_of_slides(slides, given.slide_mpp, recursive=recursive)
     from wsi_kd.steps.infer import run_infer
 
+    alone = lies_alone(slides)
+    kept: list[StatusRow] = []
     statuses = run_infer(
         rows,
-        model_dir=model_dir,
-        out_dir=out,
-        device=device,
-        weights=weights,
-        mask_network_file=mask_network,
-        on_slide=_tell if len(rows) > 1 else _tell_success,
+        model_dir=given.model_dirs,
+        out_dir=given.out,
+        in_folders=not alone,
+        resume=resume,
+        device=given.device,
+        weights=given.weights,
+        mask_network_file=given.mask_network,
+        on_slide=_tell_success if alone and not given.max_failed else _tell,
+        on_kept=kept.append,
     )
-    judge(statuses, max_failed=max_failed)
-    typer.echo(f"written to {out}; research only, not for diagnosis")
+    if kept:
+        say(f"{len(kept)} of {len(rows)} slides were scored already")
+    return statuses
 
 
-def _infer_features(
-    features: Sequence[Path],
-    model_dir: Path,
-    out: Path,
-    *,
-    device: str,
-    encoder: str,
-    slide_mpp: float | None,
-    max_failed: int,
-) -> None:
+def _infer_features(features: Sequence[Path], given: Given, *, encoder: str) -> Sequence[StatusRow]:
     from wsi_kd.steps.infer_features import GivenFeatures, run_infer_features
 
-    statuses = run_infer_features(
+    alone = len(features) == 1 and features[0].is_file()
+    return run_infer_features(
         features,
-        model_dir=model_dir,
-        out_dir=out,
-        device=device,
-        given=GivenFeatures(encoder=encoder, slide_mpp=slide_mpp),
-        on_slide=_tell_success if len(features) == 1 and features[0].is_file() else _tell,
+        model_dir=given.model_dirs,
+        out_dir=given.out,
+        in_folders=not alone,
+        device=given.device,
+        given=GivenFeatures(encoder=encoder, slide_mpp=given.slide_mpp),
+        on_slide=_tell_success if alone and not given.max_failed else _tell,
     )
-    judge(statuses, max_failed=max_failed)
-    typer.echo(f"written to {out}; research only, not for diagnosis")
 
 
-def find_model(folder: Path) -> Path:
-    """Return the folder of the one model in `folder`, itself or below it.
+def _watch(watch: "Watch", given: Given) -> Sequence[StatusRow]:
+    """Watch until the command is stopped; Ctrl-C and SIGTERM are its proper ends."""
+    from wsi_kd.steps.infer_model import load_inference
+    from wsi_kd.steps.infer_watch import run_watch
 
-    Raises:
-        BadInput: there is none, or there are several (they are listed).
-    """
-    if (folder / MODEL_HEADER).is_file():
-        return folder
-    found = sorted(header.parent for header in folder.rglob(MODEL_HEADER)) if folder.is_dir() else []
-    if not found:
-        raise BadInput(
-            f"--model {folder}: no {MODEL_HEADER} there; "
-            "expected a folder such as results/demo/models/weno/seed0/fold0"
+    inference = load_inference(
+        given.model_dirs, device=given.device, weights=given.weights, network=given.mask_network
+    )
+    statuses: dict[str, StatusRow] = {}
+    say(f"watching {watch.folder}; Ctrl-C stops")
+    try:
+        run_watch(
+            watch,
+            inference,
+            out_dir=given.out,
+            on_slide=partial(_note, statuses, tell=True),
+            on_kept=partial(_note, statuses, tell=False),
         )
-    if len(found) > 1:
-        named = ", ".join(str(model) for model in found[:LISTED_MODELS])
-        more = f" and {len(found) - LISTED_MODELS} more" if len(found) > LISTED_MODELS else ""
-        raise BadInput(f"--model {folder}: holds {len(found)} models; name one of: {named}{more}")
-    return found[0]
+    except (KeyboardInterrupt, SystemExit):
+        say(f"stopped; {len(statuses)} slides have an answer")
+    return list(statuses.values())
 
 
-def judge(statuses: Sequence[StatusRow], *, max_failed: int) -> None:
-    """Turn failed slides into an error.
-
-    Raises:
-        BadInput: the only slide failed.
-        RunFailed: of several slides, more than `max_failed` did.
-    """
-    failed = [row for row in statuses if row.status != SlideStatus.OK]
-    if len(statuses) == 1 and failed:
-        raise BadInput(f"{failed[0].slide_id}: {failed[0].status}: {failed[0].reason}")
-    if len(failed) > max_failed:
-        raise RunFailed(
-            f"{len(failed)} of {len(statuses)} slides failed, --max-failed allows {max_failed}; "
-            "their prediction.json say why"
-        )
+def _note(statuses: dict[str, StatusRow], row: StatusRow, *, tell: bool) -> None:
+    statuses[row.slide_id] = row
+    if tell:
+        _tell(row)
 
 
 def _tell_success(row: StatusRow) -> None:
@@ -159,4 +154,6 @@ def _tell_success(row: StatusRow) -> None:
 
 
 def _tell(row: StatusRow) -> None:
-    typer.echo(f"{row.slide_id}: {row.status}{f': {row.reason}' if row.reason else f', {row.tiles} tiles'}")
+    told = f": {row.reason}" if row.reason else f", {row.tiles} tiles"
+    tell = say if row.status == SlideStatus.OK else warn
+    tell(f"{row.slide_id}: {row.status}{told}", slide_id=row.slide_id)

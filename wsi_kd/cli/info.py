@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wsi_kd.cli.infer import SlideMpp
+from wsi_kd.cli.infer_options import SlideMpp
 from wsi_kd.cli.options import ConfigFile
 from wsi_kd.core.errors import BadInput, RunFailed
 from wsi_kd.core.records import SlideStatus

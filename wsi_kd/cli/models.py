@@ -1,7 +1,5 @@
 """Commands that make models and their scores: split, train, predict."""
 
-import typer
-
 from wsi_kd.bags.manifest import chunk_rows
 from wsi_kd.cli.options import (
     ConfigFile,
@@ -16,6 +14,7 @@ from wsi_kd.cli.options import (
     check_rows,
     open_run,
 )
+from wsi_kd.core.messages import say
 
 
 def split(
@@ -43,7 +42,7 @@ def split(
         status_path=run.layout.status,
         settings=run.settings,
     )
-    typer.echo(f"split: {run.layout.splits}")
+    say(f"split: {run.layout.splits}")
 
 
 def train(
@@ -76,7 +75,7 @@ def train(
         settings=run.settings,
         large_dir=run.layout.model(teacher_recipe, seed, fold) if recipe == "distill" else None,
     )
-    typer.echo(f"train: {out_dir}")
+    say(f"train: {out_dir}")
 
 
 def predict(
@@ -106,4 +105,4 @@ def predict(
         out_dir=out_dir,
         settings=run.settings,
     )
-    typer.echo(f"predict: {out_dir}")
+    say(f"predict: {out_dir}")

@@ -75,6 +75,7 @@ _ROW_COLUMNS: dict[str, tuple[str, ...]] = {
     "adopt": ("slide_id", "path", "slide_mpp", "annotation", "label"),
     "qc": ("slide_id", "path"),
     "split": ("slide_id", "case_id", "label", "split"),
+    "evaluate": ("slide_id", "case_id", "label", "site", "annotation", "extra"),
     "report": ("slide_id", "case_id", "label", "path", "site"),
 }
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from wsi_kd.cli.infer import find_model
+from wsi_kd.cli.infer_options import find_model
 from wsi_kd.cli.options import ConfigFile, ManifestFile, ResultsDir, SettingsJson, SlidesDir, open_run
+from wsi_kd.core.messages import say
 
 if TYPE_CHECKING:
     from wsi_kd.steps.prune import Pruned
@@ -54,7 +55,7 @@ def prune(
         settings=run.settings,
     )
     _tell(pruned)
-    typer.echo(f"prune: {out}")
+    say(f"prune: {out}")
 
 
 def _tell(pruned: "Pruned") -> None:

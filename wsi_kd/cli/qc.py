@@ -1,7 +1,5 @@
 """Command qc: the page on which a cohort's slides are looked at."""
 
-import typer
-
 from wsi_kd.bags.manifest import chunk_rows
 from wsi_kd.cli.layout import Layout, SlideStep
 from wsi_kd.cli.options import (
@@ -15,6 +13,7 @@ from wsi_kd.cli.options import (
     open_run,
 )
 from wsi_kd.core.errors import BadInput
+from wsi_kd.core.messages import say
 
 STAGES: tuple[SlideStep, ...] = ("embed", "tile", "mask")
 """Steps whose files the page is made from, the furthest first."""
@@ -54,7 +53,7 @@ def qc(
         settings=run.settings,
         missing=sum(len(rows[number]) for number in rows if number not in stages),
     )
-    typer.echo(f"qc: {page}")
+    say(f"qc: {page}")
 
 
 def _stage(layout: Layout, chunk: int) -> SlideStep | None:

@@ -3,8 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 
-import typer
-
 from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.cli.layout import SlideStep
 from wsi_kd.cli.options import (
@@ -20,6 +18,7 @@ from wsi_kd.cli.options import (
     chosen_chunks,
     open_run,
 )
+from wsi_kd.core.messages import say
 from wsi_kd.core.records import SlideStatus, StatusRow
 
 
@@ -78,7 +77,7 @@ def stain(
         rows, tiles_dir=run.layout.folder("tile"), stain_path=run.layout.stain, settings=run.settings
     )
     told = made["note"] or f"{sum(made['slides'].values())} pixels of {len(made['slides'])} slides"
-    typer.echo(f"stain: {told}")
+    say(f"stain: {told}")
 
 
 def embed(
@@ -104,7 +103,7 @@ def _work(run: Run, step: SlideStep, *, chunk: int | None, rows_hash: str | None
     for number, rows in chunks.items():
         check_rows(rows, step=step, expected=rows_hash)
         statuses = _run_step(run, step, number=number, rows=rows, negative_label=sheet.classes[0])
-        typer.echo(f"{step}, chunk {number}: {_counts(statuses)}")
+        say(f"{step}, chunk {number}: {_counts(statuses)}")
 
 
 def _run_step(

@@ -11,6 +11,8 @@ class WsiKdError(Exception):
     """Root of every error that reaches a user as one line and an exit code instead of a traceback."""
 
     exit_code = 1
+    slide_id: str = ""
+    """The slide that it is about, where that is one and known."""
 
 
 class BadInput(WsiKdError):
@@ -21,6 +23,16 @@ class BadInput(WsiKdError):
 
 class RunFailed(WsiKdError):
     """The input was fine but the run could not finish: a full disk, too many failed slides (exit code 1)."""
+
+
+class SlidesFailed(WsiKdError):
+    """Of the slides that were to be scored some failed; the others are finished (exit code 3)."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, slide_id: str = "") -> None:
+        super().__init__(message)
+        self.slide_id = slide_id
 
 
 class SlideProblem(WsiKdError):

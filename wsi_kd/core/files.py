@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,6 +49,39 @@ def publish(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # what is told is why it could not be written
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def publish_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on a clean exit it becomes `path`, on any error it is removed.
+
+    Whatever stood at `path` is replaced as a whole; the caller looks first whether it may be. Two renames do
+    it: between them, for an instant, there is no folder.
+
+    Raises:
+        RunFailed: as `publish`.
+    """
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}"[:250])
+    former = path.with_name(f".tmp-{os.getpid()}-former-{path.name}"[:250])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in _leftovers(path):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary.mkdir()
+        yield temporary
+        for entry in [*temporary.rglob("*"), temporary]:
+            _sync(entry)
+        if path.exists():
+            path.replace(former)
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        if former.exists() and not path.exists():
+            former.replace(path)
+        raise _as_run_failed(error, path) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
 
 
 def writable_folder(path: Path) -> None:
@@ -153,10 +187,16 @@ def _sync(path: Path) -> None:
 
 
 def _remove_leftovers(path: Path) -> None:
+    for leftover in _leftovers(path):
+        leftover.unlink(missing_ok=True)
+
+
+def _leftovers(path: Path) -> Iterator[Path]:
+    """Yield what killed processes left beside `path` while they wrote it."""
     for leftover in path.parent.glob(".tmp-*"):
         name, _, rest = leftover.name.removeprefix(".tmp-").partition("-")
         if rest == path.name and name.isdigit() and not Path(f"/proc/{name}").exists():
-            leftover.unlink(missing_ok=True)
+            yield leftover
 
 
 def _as_run_failed(error: OSError, path: Path) -> RunFailed:

@@ -3,6 +3,7 @@
 import platform
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,12 @@ KIND_VERSIONS = {
     "mask": 2,
     "features": 2,
     "status": 2,
-    "model": 3,
-    "predictions": 2,
-    "tile_scores": 2,
-    "pooled_predictions": 2,
-    "metrics": 2,
-    "prediction": 2,
+    "model": 4,
+    "predictions": 3,
+    "tile_scores": 3,
+    "pooled_predictions": 3,
+    "metrics": 3,
+    "prediction": 3,
 }
 """Kinds whose layout has changed; one more for each change, so that only what changed must be made anew."""
 
@@ -77,12 +78,7 @@ def schema_version(kind: str) -> int:
 def package_versions() -> dict[str, str]:
     """Return the versions of Python, wsi_kd and the packages that shape results, without importing them."""
     found = {"python": platform.python_version(), "wsi_kd": __version__}
-    for name in RECORDED_PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "absent"
-    return found
+    return found | {name: _version_of(name) for name in RECORDED_PACKAGES}
 
 
 def git_state() -> str:
@@ -94,6 +90,15 @@ def git_state() -> str:
     except (OSError, subprocess.SubprocessError):
         return "not a git checkout"
     return f"{commit}+changes" if changed else commit
+
+
+@cache
+def _version_of(package: str) -> str:
+    """Look a version up once: that parses a file, and every artifact is stamped."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
 
 
 def _git(folder: Path, *arguments: str) -> str:

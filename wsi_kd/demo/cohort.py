@@ -7,11 +7,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import publish
+from wsi_kd.core.progress import progress
 from wsi_kd.demo.slide import NEGATIVE, POSITIVE, DrawnSlide, Oddity, SlidePlan, draw_slide, use_one_thread
 from wsi_kd.demo.stains import draw_stain
 
@@ -51,10 +50,11 @@ def draw_cohort(out_dir: Path, *, slides: int = 44, seed: int = 0, workers: int 
     if workers < 1:
         raise BadInput(f"workers: expected at least 1, found {workers}")
     plans = plan_cohort(slides=slides, seed=seed)
-    console = Console(stderr=True)
-    drawn = dict(
-        track(_draw_all(plans, out_dir, workers=workers), "drawing slides", total=len(plans), console=console)
-    )
+    drawn = {}
+    with progress("demo-cohort", total=len(plans), unit="slides") as advance:
+        for slide_id, files in _draw_all(plans, out_dir, workers=workers):
+            drawn[slide_id] = files
+            advance(slide_id=slide_id, note="drawn")
     return _write_manifest(out_dir, plans, drawn)
 
 

@@ -1,5 +1,6 @@
 """Every recipe against the baseline recipe: differences with intervals and p-values, for metrics.json."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias, cast
 
@@ -16,13 +17,15 @@ from wsi_kd.evaluation.schema import (
     Difference,
     MetricValue,
 )
-from wsi_kd.evaluation.slide_metrics import SlideMeasurement, SlideScores
+from wsi_kd.evaluation.scored_slides import why_unmeasured
+from wsi_kd.evaluation.slide_metrics import SlideAreas, SlideMeasurement, SlideScores
 
 COMPARED_SLIDE_METRICS = ("roc_auc", "average_precision", "balanced_accuracy")
 BASELINE_SLIDE_SCORE, BASELINE_TILE_SCORE = "teacher", "evidence"
 DELONG, BOOTSTRAP = "DeLong", "bootstrap"
 
-Side: TypeAlias = SlideMeasurement | TileMeasurement
+SlideSide: TypeAlias = SlideMeasurement | SlideAreas
+Side: TypeAlias = SlideSide | TileMeasurement
 
 
 class MeasuredRecipe(NamedTuple):
@@ -89,7 +92,23 @@ def _slide_record(
 ) -> ComparisonRecord:
     first = recipes[name.recipe].slides[name.score]
     second = recipes[against.recipe].slides[against.score]
-    reason = "" if _slide_ids(first) == _slide_ids(second) else "not the same test slides"
+    return _record(name, against, slide_differences(first, second, confidence=confidence))
+
+
+def slide_differences(first: SlideSide, second: SlideSide, *, confidence: float) -> dict[str, Difference]:
+    """Compare two scores of the same slides by each of `COMPARED_SLIDE_METRICS`.
+
+    Other slides are no fault: every difference is absent then, with the reason.
+
+    Args:
+        first: what is measured against the other.
+        second: on the same slides, with resamples drawn by the same seed.
+        confidence: of the intervals, 0-1.
+    """
+    reason = "" if _same_slides(first, second) else "not the same test slides"
+    reason = reason or next(
+        (why for part in (*first.pooled, *second.pooled) if (why := why_unmeasured(part))), ""
+    )
     metrics = {}
     for metric in COMPARED_SLIDE_METRICS:
         binary = all(part.class_probabilities is None for part in (*first.pooled, *second.pooled))
@@ -98,7 +117,7 @@ def _slide_record(
         else:
             tested = _bootstrap(first, second, metric=metric, confidence=confidence, reason=reason)
         metrics[metric] = _difference(tested, confidence=confidence)
-    return _record(name, against, metrics)
+    return metrics
 
 
 def _tile_record(
@@ -121,7 +140,7 @@ def _tile_record(
     return _record(name, against, metrics)
 
 
-def _delong(first: SlideMeasurement, second: SlideMeasurement, *, confidence: float) -> Tested:
+def _delong(first: SlideSide, second: SlideSide, *, confidence: float) -> Tested:
     reference = first.pooled[0]
     labels = reference.labels > 0
     cases = case_indices(reference.case_ids, sorted(set(reference.case_ids)))
@@ -189,13 +208,23 @@ def _mean(resampled: Mapping[int, PerResample]) -> PerResample | None:
     return np.asarray(np.mean(list(resampled.values()), axis=0)) if resampled else None
 
 
-def _slide_ids(side: SlideMeasurement) -> set[str]:
-    return {slide_id for part in side.pooled for slide_id in part.slide_ids}
+def _same_slides(first: SlideSide, second: SlideSide) -> bool:
+    return len({tuple(sorted(part.slide_ids)) for part in (*first.pooled, *second.pooled)}) == 1
 
 
 def _in_order(part: SlideScores, slide_ids: Sequence[str]) -> np.ndarray:
-    position = {slide_id: index for index, slide_id in enumerate(part.slide_ids)}
-    return part.scores[[position[slide_id] for slide_id in slide_ids]]
+    position = {place: index for index, place in enumerate(_places(part.slide_ids))}
+    return part.scores[[position[place] for place in _places(slide_ids)]]
+
+
+def _places(slide_ids: Sequence[str]) -> list[tuple[str, int]]:
+    """Number a slide's appearances: given splits may test it in several folds, which stand in their order."""
+    seen: Counter[str] = Counter()
+    places = []
+    for slide_id in slide_ids:
+        places.append((slide_id, seen[slide_id]))
+        seen[slide_id] += 1
+    return places
 
 
 def _difference(tested: Tested, *, confidence: float) -> Difference:

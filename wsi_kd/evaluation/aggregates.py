@@ -9,6 +9,9 @@ from wsi_kd.evaluation.classification import Metric
 from wsi_kd.evaluation.intervals import PerResample, Resamples, percentile_interval
 from wsi_kd.evaluation.schema import MetricValue, PooledMetric, Spread, Summary
 
+MIN_DEFINED = 0.5
+"""Share of the resamples in which a metric must be defined for an interval."""
+
 
 def metric_value(metric: Metric) -> MetricValue:
     """Write a metric as JSON."""
@@ -67,7 +70,9 @@ def pooled_metric(
 ) -> PooledMetric:
     """Return the mean over seeds and the percentile interval of the same mean over the resamples.
 
-    `resampled[s]` are the metric's values of seed s, one a resample.
+    `resampled[s]` are the metric's values of seed s, one a resample; NaN where a resample does not define it
+    (no positive call, so no predictive value): those are left out, and without half of them there is no
+    interval.
     """
     undefined = next((metric["reason"] for metric in per_seed if metric["value"] is None), "")
     record: PooledMetric = {
@@ -83,14 +88,23 @@ def pooled_metric(
         return record
     if resamples is None:
         return {**record, "reason": "too few cases of a class for a bootstrap interval"}
-    interval = percentile_interval(np.mean(np.stack(list(resampled)), axis=0), confidence=confidence)
+    values = np.mean(np.stack(list(resampled)), axis=0)
+    defined = values[np.isfinite(values)]
+    if len(defined) < MIN_DEFINED * len(values):
+        return {**record, "reason": "undefined in most resamples of patients, so there is no interval"}
+    interval = percentile_interval(defined, confidence=confidence)
     return {
         **record,
         "low": interval.low,
         "high": interval.high,
-        "resamples": resamples.counts.shape[1],
+        "resamples": len(defined),
         "redrawn": resamples.redrawn,
     }
+
+
+def unknown_metric(reason: str, *, confidence: float) -> PooledMetric:
+    """Write a metric that cannot be had."""
+    return pooled_metric([{"value": None, "reason": reason}], [], resamples=None, confidence=confidence)
 
 
 def _column(records: Sequence[Mapping[str, object]], name: str) -> list[MetricValue]:

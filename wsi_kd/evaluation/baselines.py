@@ -58,6 +58,8 @@ def fit_logistic(train: SlideVectors, wanted: Vectors, *, classes: int) -> Proba
     L2 with C = 1, balanced classes, vectors standardized by mean and deviation of the train part alone. A
     class that the train part lacks gets probability 0.
     """
+    if not len(wanted):
+        return np.zeros((0, classes))
     model = make_pipeline(
         StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS, class_weight="balanced")
     )

@@ -110,14 +110,40 @@ def choose_threshold(labels: Labels, scores: Scores, *, rule: str, min_sensitivi
     """
     if rule not in {"youden", "sensitivity"}:
         raise BadInput(f"unknown threshold_rule '{rule}'; known: sensitivity, youden")
-    if _why_undefined(labels):
-        return 0.5
+    return 0.5 if _why_undefined(labels) else _chosen_cut(labels, scores, rule=rule, target=min_sensitivity)
+
+
+def threshold_by(labels: Labels, scores: Scores, *, rule: str, target: float | None) -> Metric:
+    """Choose an operating point as `choose_threshold` does, or tell why it cannot be; for validation slides.
+
+    A third rule, `specificity`: the largest sensitivity among the thresholds that keep the specificity
+    `target`; of `sensitivity` the target is the sensitivity kept, `youden` has none.
+
+    >>> scores = np.array([0.1, 0.4, 0.6, 0.9])
+    >>> threshold_by(np.array([0, 1, 0, 1]), scores, rule="specificity", target=1.0).value
+    0.75
+    """
+    if not len(labels):
+        return Metric(None, "no validation slides with a label")
+    strange = int((~np.isfinite(scores)).sum())
+    if strange:
+        return Metric(None, f"{strange} of {len(scores)} validation scores are not finite")
+    reason = _why_undefined(labels)
+    if reason:
+        return Metric(None, f"{reason} validation slides")
+    return Metric(_chosen_cut(labels, scores, rule=rule, target=1.0 if target is None else target))
+
+
+def _chosen_cut(labels: Labels, scores: Scores, *, rule: str, target: float) -> float:
     false_rate, true_rate, cuts = roc_curve(labels, scores, drop_intermediate=False)
     if rule == "youden":
         chosen = int(np.argmax(true_rate - false_rate))
-    else:
-        kept = np.flatnonzero(true_rate >= min_sensitivity - 1e-12)
+    elif rule == "sensitivity":
+        kept = np.flatnonzero(true_rate >= target - 1e-12)
         chosen = int(kept[np.argmin(false_rate[kept])])
+    else:
+        kept = np.flatnonzero(1.0 - false_rate >= target - 1e-12)
+        chosen = int(kept[np.argmax(true_rate[kept])])
     return _midway(float(cuts[chosen]), scores)
 
 

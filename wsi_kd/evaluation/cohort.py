@@ -24,6 +24,7 @@ def describe_cohort(
         "slides": len(manifest.rows),
         "cases": len({row.case_id for row in manifest.rows}),
         "slides_per_class": {name: labels[name] for name in manifest.classes},
+        "unlabeled": labels[""],
         "flow": {str(status): count for status, count in Counter(row.status for row in statuses).items()},
         "failed": [
             {"slide_id": row.slide_id, "status": str(row.status), "reason": row.reason, "step": row.step}

@@ -14,7 +14,11 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from wsi_kd.evaluation.aggregates import metric_value, summarize
+from wsi_kd.evaluation.classification import Metric
+from wsi_kd.evaluation.froc import SlideDetections
+from wsi_kd.evaluation.froc_record import FrocSeed, froc_record
 from wsi_kd.evaluation.instance_measures import (
+    InstanceMeasures,
     WithinBags,
     chance_levels,
     measure_instances,
@@ -25,12 +29,18 @@ from wsi_kd.evaluation.intervals import (
     Areas,
     CaseCounts,
     PerResample,
+    Resamples,
     case_indices,
     draw_resamples,
     ranked_counts,
     resampled_areas,
 )
-from wsi_kd.evaluation.schema import INSTANCE_METRICS, InstanceMetrics, InstanceRecord
+from wsi_kd.evaluation.schema import (
+    INSTANCE_METRICS,
+    InstanceMetrics,
+    InstanceRecord,
+    InstanceSummary,
+)
 
 CONVENTIONS = {
     "attention": "attention times the number of tiles of the slide (1 = even spread)",
@@ -55,6 +65,10 @@ class TileScores(NamedTuple):
     slide: Int64[np.ndarray, "tiles"]
     case_ids: tuple[str, ...]
     positive_slides: Bool[np.ndarray, "slides"]
+    detections: tuple[SlideDetections | None, ...] = ()
+    """Of each slide, for FROC; None of a slide without tile labels. () where there are none."""
+    no_detections: str = "the tiles were read without their positions"
+    """Why `detections` is empty."""
 
 
 class TileMeasurement(NamedTuple):
@@ -63,6 +77,16 @@ class TileMeasurement(NamedTuple):
     metrics: InstanceMetrics
     resampled: tuple[Resampled, ...]
     """One a seed, in order: each metric in every resample of patients; () without resamples."""
+
+
+class _Sampled(NamedTuple):
+    """All test slides of every seed, and the resampled patients of the intervals."""
+
+    pooled: tuple[TileScores, ...]
+    cases: tuple[str, ...]
+    resamples: Resamples | None
+    resampled: tuple[Resampled, ...]
+    """The metrics in every resample, one a seed; () without."""
 
 
 def pool_tiles(folds: Sequence[TileScores]) -> TileScores:
@@ -76,6 +100,10 @@ def pool_tiles(folds: Sequence[TileScores]) -> TileScores:
         slide=np.concatenate([part.slide + start for part, start in zip(folds, starts, strict=False)]),
         case_ids=tuple(case for part in folds for case in part.case_ids),
         positive_slides=np.concatenate([part.positive_slides for part in folds]),
+        detections=()
+        if any(not part.detections for part in folds)
+        else tuple(found for part in folds for found in part.detections),
+        no_detections=next((part.no_detections for part in folds if not part.detections), ""),
     )
 
 
@@ -91,33 +119,36 @@ def measure_tiles(
         confidence: of the intervals, 0-1.
         seed: of the bootstrap.
     """
-    seeds = sorted({part.seed for part in parts})
-    pooled = [pool_tiles([part for part in parts if part.seed == wanted]) for wanted in seeds]
-    per_seed = [instance_record(part) for part in pooled]
-    per_fold = [instance_record(part) for part in parts]
-    cases = sorted({case for part in pooled for case in part.case_ids})
-    resamples = draw_resamples(_needed_counts(pooled[0], cases), samples=samples, seed=seed)
-    resampled = [] if resamples is None else [_resampled(part, cases, resamples.counts) for part in pooled]
-    metrics: InstanceMetrics = {
-        "convention": convention,
-        "chance": _chance(pooled[0]),
-        **summarize(
-            INSTANCE_METRICS,
-            per_seed=per_seed,
-            per_fold=per_fold,
-            resampled=resampled,
-            resamples=resamples,
-            confidence=confidence,
-        ),
-        "per_seed": per_seed,
-        "per_fold": per_fold,
-    }
-    return TileMeasurement(metrics, tuple(resampled))
+    sampled = _sampled(parts, samples=samples, seed=seed)
+    froc = froc_record(
+        [
+            FrocSeed(part.detections, part.case_ids, part.positive_slides, _why_no_froc(part))
+            for part in sampled.pooled
+        ],
+        cases=sampled.cases,
+        resamples=sampled.resamples,
+        confidence=confidence,
+    )
+    summary = _summary(parts, sampled, convention=convention, confidence=confidence)
+    return TileMeasurement({**summary, "froc": froc}, sampled.resampled)
+
+
+def summarize_tiles(
+    parts: Sequence[TileScores], *, convention: str, samples: int, confidence: float, seed: int
+) -> InstanceSummary:
+    """Measure as `measure_tiles` does, without FROC: what is told of the last epoch's models."""
+    sampled = _sampled(parts, samples=samples, seed=seed)
+    return _summary(parts, sampled, convention=convention, confidence=confidence)
 
 
 def instance_record(part: TileScores) -> InstanceRecord:
     """Measure one part."""
-    found = measure_instances(part.labels, part.scores, bag=part.slide, positive_bags=part.positive_slides)
+    reason = why_no_number(part)
+    found = (
+        InstanceMeasures(*([Metric(None, reason)] * len(InstanceMeasures._fields)))
+        if reason
+        else measure_instances(part.labels, part.scores, bag=part.slide, positive_bags=part.positive_slides)
+    )
     return {
         "seed": part.seed,
         "fold": part.fold,
@@ -130,6 +161,48 @@ def instance_record(part: TileScores) -> InstanceRecord:
         "average_precision_positive_slides": metric_value(found.average_precision_positive_bags),
         "roc_auc_within_slide": metric_value(found.roc_auc_within_bag),
         "average_precision_within_slide": metric_value(found.average_precision_within_bag),
+    }
+
+
+def why_no_number(part: TileScores) -> str:
+    """Say how many tile scores are no numbers, or return an empty text."""
+    strange = int((~np.isfinite(part.scores)).sum())
+    return f"{strange} of {len(part.scores)} tile scores are not finite" if strange else ""
+
+
+def _why_no_froc(part: TileScores) -> str:
+    return why_no_number(part) or ("" if part.detections else part.no_detections)
+
+
+def _sampled(parts: Sequence[TileScores], *, samples: int, seed: int) -> _Sampled:
+    seeds = sorted({part.seed for part in parts})
+    pooled = tuple(pool_tiles([part for part in parts if part.seed == wanted]) for wanted in seeds)
+    cases = tuple(sorted({case for part in pooled for case in part.case_ids}))
+    resamples = draw_resamples(_needed_counts(pooled[0], cases), samples=samples, seed=seed)
+    if resamples is None or any(why_no_number(part) for part in pooled):
+        return _Sampled(pooled, cases, resamples, ())
+    resampled = tuple(_resampled(part, cases, resamples.counts) for part in pooled)
+    return _Sampled(pooled, cases, resamples, resampled)
+
+
+def _summary(
+    parts: Sequence[TileScores], sampled: _Sampled, *, convention: str, confidence: float
+) -> InstanceSummary:
+    per_seed = [instance_record(part) for part in sampled.pooled]
+    per_fold = [instance_record(part) for part in parts]
+    return {
+        "convention": convention,
+        "chance": _chance(sampled.pooled[0]),
+        **summarize(
+            INSTANCE_METRICS,
+            per_seed=per_seed,
+            per_fold=per_fold,
+            resampled=sampled.resampled,
+            resamples=sampled.resamples,
+            confidence=confidence,
+        ),
+        "per_seed": per_seed,
+        "per_fold": per_fold,
     }
 
 

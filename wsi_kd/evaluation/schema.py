@@ -3,11 +3,13 @@
     Metrics
       classes, positive_classes, cohort            who was measured
       recipes.<recipe>.scores.<score>              ScoreMetrics: slides of the test parts; score: teacher,
-                                                   student (the pooling deployed), student_max, student_topk
+                                                   student (the pooling deployed), student_max, student_topk;
+                                                   with operating points, calibration, decision curve,
+                                                   subgroups, ROC and PR curves
       recipes.<recipe>.instances.<score>           InstanceMetrics: tiles of test slides; score: attention,
-                                                   attention_evidence, evidence, student
-      recipes.<recipe>.last                        the same two of the last epoch's models
-      baselines.<bag_mean|mean_color>              ScoreMetrics: what needs no MIL
+                                                   attention_evidence, evidence, student; with FROC
+      recipes.<recipe>.last                        summaries of the same two of the last epoch's models
+      baselines.<bag_mean|mean_color>              ScoreSummary: what needs no MIL
       comparisons                                  every recipe against the baseline recipe, with p-values
 
 A metric that the data cannot give has the value None (null) and a `reason`; there is no NaN anywhere.
@@ -17,6 +19,78 @@ never compares across models.
 """
 
 from typing import Any, TypedDict
+
+from wsi_kd.evaluation.schema_comparisons import (
+    ComparisonRecord,
+    Comparisons,
+    Difference,
+    SeedDifference,
+)
+from wsi_kd.evaluation.schema_measures import (
+    Calibration,
+    CalibrationBin,
+    CalibrationRecord,
+    Curves,
+    DecisionCurve,
+    Froc,
+    FrocCurve,
+    FrocPoints,
+    OperatingPoint,
+    OperatingSeed,
+    PrCurve,
+    RocCurve,
+    Subgroup,
+)
+from wsi_kd.evaluation.schema_values import (
+    ConfusionCounts,
+    FoldValue,
+    MetricValue,
+    PooledMetric,
+    Spread,
+    Summary,
+)
+
+__all__ = [
+    "INSTANCE_METRICS",
+    "SLIDE_METRICS",
+    "Calibration",
+    "CalibrationBin",
+    "CalibrationRecord",
+    "Cohort",
+    "ComparisonRecord",
+    "Comparisons",
+    "ConfusionCounts",
+    "Curves",
+    "DecisionCurve",
+    "Difference",
+    "FailedSlide",
+    "FoldCounts",
+    "FoldValue",
+    "Froc",
+    "FrocCurve",
+    "FrocPoints",
+    "InstanceMetrics",
+    "InstanceRecord",
+    "InstanceSummary",
+    "LastMeasured",
+    "MetricValue",
+    "Metrics",
+    "ModelRecord",
+    "OperatingPoint",
+    "OperatingSeed",
+    "PooledMetric",
+    "PrCurve",
+    "RecipeMetrics",
+    "RocCurve",
+    "ScoreMetrics",
+    "ScoreSummary",
+    "SeedDifference",
+    "SlideRecord",
+    "Spread",
+    "Stamp",
+    "Subgroup",
+    "Summary",
+]
 
 SLIDE_METRICS = ("roc_auc", "average_precision", "balanced_accuracy", "sensitivity", "specificity", "f1")
 """Keys of `ScoreMetrics.pooled`, `over_seeds`, `over_folds` and of each `SlideRecord`."""
@@ -35,43 +109,6 @@ INSTANCE_METRICS = (
 slides alone (the first are dominated by negative slides). `..._within_slide`: mean over slides that have
 both labels. Definitions: wsi_kd.evaluation.instance_measures and docs/measures.md.
 """
-
-
-class MetricValue(TypedDict):
-    """One number, or None and why."""
-
-    value: float | None
-    reason: str
-
-
-class PooledMetric(TypedDict):
-    """Mean over seeds of the metric on the pooled test parts, with the patient bootstrap interval."""
-
-    estimate: float | None
-    low: float | None
-    high: float | None
-    confidence: float
-    resamples: int
-    redrawn: int
-    """Resamples that held one class only and were drawn again."""
-    reason: str
-
-
-class Spread(TypedDict):
-    """Mean and sample standard deviation (n - 1) over seeds or over folds; sd is None for one value."""
-
-    mean: float | None
-    sd: float | None
-    count: int
-
-
-class ConfusionCounts(TypedDict):
-    """Slides by truth and call."""
-
-    true_positive: int
-    false_positive: int
-    true_negative: int
-    false_negative: int
 
 
 class SlideRecord(TypedDict):
@@ -93,22 +130,23 @@ class SlideRecord(TypedDict):
     f1: MetricValue
 
 
-class Summary(TypedDict):
-    """Every metric over all seeds and folds."""
-
-    pooled: dict[str, PooledMetric]
-    over_seeds: dict[str, Spread]
-    over_folds: dict[str, Spread]
-    """Over every fold of every seed."""
-
-
-class ScoreMetrics(Summary):
-    """One slide score of one recipe (or one baseline)."""
+class ScoreSummary(Summary):
+    """Areas and calls of one slide score: all that is told of a baseline and of the last epoch."""
 
     chance: dict[str, float | None]
     """Average precision of a score without information: the share of positive slides."""
     per_seed: list[SlideRecord]
     per_fold: list[SlideRecord]
+
+
+class ScoreMetrics(ScoreSummary):
+    """One slide score of one recipe's selected models; see `wsi_kd.evaluation.schema_measures`."""
+
+    operating_points: list[OperatingPoint]
+    calibration: Calibration
+    decision_curve: DecisionCurve
+    subgroups: list[Subgroup]
+    curves: Curves
 
 
 class InstanceRecord(TypedDict):
@@ -127,8 +165,8 @@ class InstanceRecord(TypedDict):
     average_precision_within_slide: MetricValue
 
 
-class InstanceMetrics(Summary):
-    """One tile score of one recipe against the tile labels."""
+class InstanceSummary(Summary):
+    """One tile score against the tile labels: all that is told of the last epoch."""
 
     convention: str
     """What is compared across slides, in words: for attention it is attention times the number of tiles."""
@@ -136,6 +174,12 @@ class InstanceMetrics(Summary):
     """By metric: average precision of a score without information, the share of positives (AUC: 0.5)."""
     per_seed: list[InstanceRecord]
     per_fold: list[InstanceRecord]
+
+
+class InstanceMetrics(InstanceSummary):
+    """One tile score of one recipe's selected models."""
+
+    froc: Froc
 
 
 class ModelRecord(TypedDict):
@@ -154,73 +198,24 @@ class ModelRecord(TypedDict):
     weights_sha256: str
 
 
-class Measured(TypedDict):
-    """The scores of one recipe's models."""
+class LastMeasured(TypedDict):
+    """The scores of the last epoch's models."""
+
+    scores: dict[str, ScoreSummary]
+    instances: dict[str, InstanceSummary]
+
+
+class RecipeMetrics(TypedDict):
+    """Everything measured of one recipe; scores and instances are of the models selected on validation."""
 
     scores: dict[str, ScoreMetrics]
     instances: dict[str, InstanceMetrics]
     """Empty where no test tile has a known label."""
-
-
-class RecipeMetrics(Measured):
-    """Everything measured of one recipe; what it inherits is of the models selected on validation."""
-
+    instances_reason: str
+    """Why `instances` is empty; else empty itself."""
     models: list[ModelRecord]
-    last: Measured
+    last: LastMeasured
     """Of the last epoch's models: how much the selection matters."""
-
-
-class SeedDifference(TypedDict):
-    """One seed's difference and p-value; None where undefined."""
-
-    seed: int
-    difference: float | None
-    p_value: float | None
-
-
-class Difference(TypedDict):
-    """One metric of a recipe's score minus that of the baseline's, on the same test slides of all folds.
-
-    `estimate` is the difference of the means over seeds that the tables show; interval and p-value are of
-    that mean, with the models as they are. `over_seeds` tells what another training changes.
-    """
-
-    estimate: float | None
-    low: float | None
-    high: float | None
-    confidence: float
-    p_value: float | None
-    """Two-sided, not corrected for the number of comparisons."""
-    test: str
-    """DeLong or bootstrap."""
-    per_seed: list[SeedDifference]
-    """Of the seeds that both have."""
-    over_seeds: Spread
-    reason: str
-
-
-class ComparisonRecord(TypedDict):
-    """One score of one recipe against one score of another (or of the same) recipe."""
-
-    recipe: str
-    score: str
-    against_recipe: str
-    against_score: str
-    metrics: dict[str, Difference]
-
-
-class Comparisons(TypedDict):
-    """Every slide score against the baseline's teacher, every tile score against the baseline's evidence.
-
-    Each student's tile score is also compared with its own teacher's evidence, which costs no distillation.
-    """
-
-    baseline: str
-    """Recipe that the others are compared with."""
-    reason: str
-    """Why there is nothing to compare, or empty."""
-    slides: list[ComparisonRecord]
-    tiles: list[ComparisonRecord]
 
 
 class FoldCounts(TypedDict):
@@ -248,6 +243,8 @@ class Cohort(TypedDict):
     slides: int
     cases: int
     slides_per_class: dict[str, int]
+    unlabeled: int
+    """Slides of the manifest without a label; they are scored, not measured."""
     flow: dict[str, int]
     """Slides per status, `ok` included; the numbers sum to `slides`."""
     failed: list[FailedSlide]
@@ -275,6 +272,6 @@ class Metrics(Stamp):
     """All but the first class: what "positive" means in every binary metric."""
     cohort: Cohort
     recipes: dict[str, RecipeMetrics]
-    baselines: dict[str, ScoreMetrics]
+    baselines: dict[str, ScoreSummary]
     comparisons: Comparisons
     research_only: str

@@ -4,40 +4,43 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from wsi_kd.evaluation.aggregates import metric_value, summarize
-from wsi_kd.evaluation.classification import average_precision, macro_auc, operating_point, roc_auc
-from wsi_kd.evaluation.intervals import (
-    CaseCounts,
-    PerResample,
-    case_indices,
-    draw_resamples,
-    ranked_counts,
-    resampled_areas,
+from wsi_kd.evaluation.calibration_record import calibrate
+from wsi_kd.evaluation.classification import (
+    Confusion,
+    Metric,
+    OperatingPoint,
+    average_precision,
+    macro_auc,
+    operating_point,
+    roc_auc,
 )
-from wsi_kd.evaluation.schema import SLIDE_METRICS, ScoreMetrics, SlideRecord
+from wsi_kd.evaluation.curves import score_curves
+from wsi_kd.evaluation.decision_curve import decision_curve
+from wsi_kd.evaluation.intervals import CaseCounts, PerResample
+from wsi_kd.evaluation.operating_points import operating_points
+from wsi_kd.evaluation.ranked_slides import areas_of, rank_slides
+from wsi_kd.evaluation.sampled_scores import Sampled, SlidePlan, sample_scores, share, sum_by_case
+from wsi_kd.evaluation.schema import SLIDE_METRICS, ScoreMetrics, ScoreSummary, SlideRecord
+from wsi_kd.evaluation.scored_slides import BINARY, SlideScores, pool_folds, why_unmeasured
+from wsi_kd.evaluation.subgroups import subgroups
 
-BINARY = 2
+__all__ = [
+    "BINARY",
+    "SlideAreas",
+    "SlideMeasurement",
+    "SlidePlan",
+    "SlideScores",
+    "measure_areas",
+    "measure_slides",
+    "pool_folds",
+    "slide_record",
+    "summarize_slides",
+]
+
 Counts: TypeAlias = dict[str, PerResample]
-
-
-class SlideScores(NamedTuple):
-    """Scores of one model on its test part (or, fold None, of one seed's models on all test parts)."""
-
-    seed: int
-    fold: int | None
-    slide_ids: tuple[str, ...]
-    case_ids: tuple[str, ...]
-    labels: Int64[np.ndarray, "slides"]
-    """Class indices; 0 is the negative class."""
-    scores: Float64[np.ndarray, "slides"]
-    """Probability of any class but the first."""
-    calls: Bool[np.ndarray, "slides"]
-    """True where the score reaches the threshold of its own model."""
-    class_probabilities: Float64[np.ndarray, "slides classes"] | None
-    """For a score that tells more than two classes apart; else None."""
-    threshold: float | None
 
 
 class SlideMeasurement(NamedTuple):
@@ -50,65 +53,68 @@ class SlideMeasurement(NamedTuple):
     """One a seed, in order: each metric in every resample of patients; () without resamples."""
 
 
-def pool_folds(folds: Sequence[SlideScores]) -> SlideScores:
-    """Put the test parts of one seed's folds together, in the order of the folds."""
-    folds = sorted(folds, key=lambda part: -1 if part.fold is None else part.fold)
-    probabilities = [part.class_probabilities for part in folds if part.class_probabilities is not None]
-    return SlideScores(
-        seed=folds[0].seed,
-        fold=None,
-        slide_ids=tuple(slide_id for part in folds for slide_id in part.slide_ids),
-        case_ids=tuple(case for part in folds for case in part.case_ids),
-        labels=np.concatenate([part.labels for part in folds]),
-        scores=np.concatenate([part.scores for part in folds]),
-        calls=np.concatenate([part.calls for part in folds]),
-        class_probabilities=np.concatenate(probabilities) if probabilities else None,
-        threshold=folds[0].threshold if len(folds) == 1 else None,
-    )
+class SlideAreas(NamedTuple):
+    """Areas and calls of one slide score alone, and what a comparison with another needs of it."""
+
+    metrics: ScoreSummary
+    pooled: tuple[SlideScores, ...]
+    """One a seed, in order: all test slides."""
+    resampled: tuple[Counts, ...]
+    """As of `SlideMeasurement`."""
 
 
 def measure_slides(
-    parts: Sequence[SlideScores], *, samples: int, confidence: float, seed: int
+    parts: Sequence[SlideScores],
+    *,
+    samples: int,
+    confidence: float,
+    seed: int,
+    plan: SlidePlan | None = None,
 ) -> SlideMeasurement:
     """Measure every fold and seed, and the pooled test parts with intervals.
 
     Args:
-        parts: one a seed and fold.
+        parts: one a seed and fold; slides with a label.
         samples: bootstrap resamples.
         confidence: of the intervals, 0-1.
         seed: of the bootstrap.
+        plan: what is measured beside the areas, and on what; None: without validation slides and subgroups.
     """
-    seeds = sorted({part.seed for part in parts})
-    pooled = [pool_folds([part for part in parts if part.seed == wanted]) for wanted in seeds]
-    per_seed = [slide_record(part) for part in pooled]
-    per_fold = [slide_record(part) for part in parts]
-    cases = sorted({case for part in pooled for case in part.case_ids})
-    resamples = draw_resamples(_class_counts(pooled, cases), samples=samples, seed=seed)
-    resampled = [] if resamples is None else [_resampled(part, cases, resamples.counts) for part in pooled]
+    wanted = SlidePlan() if plan is None else plan
+    sampled = sample_scores(parts, samples=samples, confidence=confidence, seed=seed)
+    resampled = _all_resampled(sampled)
+    calibrated = calibrate(sampled, wanted.validation)
     metrics: ScoreMetrics = {
-        "chance": {"average_precision": float((pooled[0].labels > 0).mean())},
-        **summarize(
-            SLIDE_METRICS,
-            per_seed=per_seed,
-            per_fold=per_fold,
-            resampled=resampled,
-            resamples=resamples,
-            confidence=confidence,
-        ),
-        "per_seed": per_seed,
-        "per_fold": per_fold,
+        **_summary(sampled, resampled),
+        "operating_points": operating_points(sampled, wanted),
+        "calibration": calibrated.record,
+        "decision_curve": decision_curve(sampled, scaled=calibrated.scaled),
+        "subgroups": subgroups(sampled, wanted.columns, samples=samples, seed=seed, measure=_summary_of),
+        "curves": score_curves(sampled),
     }
-    return SlideMeasurement(metrics, tuple(pooled), tuple(resampled))
+    return SlideMeasurement(metrics, sampled.pooled, tuple(resampled))
+
+
+def summarize_slides(
+    parts: Sequence[SlideScores], *, samples: int, confidence: float, seed: int
+) -> ScoreSummary:
+    """Measure areas and calls alone: what is told of baselines and of the last epoch's models."""
+    return measure_areas(parts, samples=samples, confidence=confidence, seed=seed).metrics
+
+
+def measure_areas(parts: Sequence[SlideScores], *, samples: int, confidence: float, seed: int) -> SlideAreas:
+    """Measure areas and calls alone, and keep them in every resample: what compares runs."""
+    sampled = sample_scores(parts, samples=samples, confidence=confidence, seed=seed)
+    resampled = _all_resampled(sampled)
+    return SlideAreas(_summary(sampled, resampled), sampled.pooled, tuple(resampled))
 
 
 def slide_record(part: SlideScores) -> SlideRecord:
     """Measure one part."""
     positive = part.labels > 0
-    point = operating_point(positive, part.calls)
-    if part.class_probabilities is None:
-        area = roc_auc(positive, part.scores)
-    else:
-        area = macro_auc(part.labels, part.class_probabilities)
+    reason = why_unmeasured(part)
+    point = _no_calls(reason) if reason else operating_point(positive, part.calls)
+    precision = Metric(None, reason) if reason else average_precision(positive, part.scores)
     return {
         "seed": part.seed,
         "fold": part.fold,
@@ -121,8 +127,8 @@ def slide_record(part: SlideScores) -> SlideRecord:
             "true_negative": point.confusion.true_negative,
             "false_negative": point.confusion.false_negative,
         },
-        "roc_auc": metric_value(area),
-        "average_precision": metric_value(average_precision(positive, part.scores)),
+        "roc_auc": metric_value(Metric(None, reason) if reason else _area(part)),
+        "average_precision": metric_value(precision),
         "balanced_accuracy": metric_value(point.balanced_accuracy),
         "sensitivity": metric_value(point.sensitivity),
         "specificity": metric_value(point.specificity),
@@ -130,48 +136,67 @@ def slide_record(part: SlideScores) -> SlideRecord:
     }
 
 
-def _class_counts(
-    pooled: Sequence[SlideScores], cases: Sequence[str]
-) -> Float64[np.ndarray, "classes cases"]:
-    """Count slides per class and case, the least over the seeds, so that a resample suits every seed."""
-    classes = BINARY
-    for part in pooled:
-        if part.class_probabilities is not None:
-            classes = part.class_probabilities.shape[1]
-    counts = np.full((classes, len(cases)), np.inf)
-    for part in pooled:
-        labels = part.labels if part.class_probabilities is not None else (part.labels > 0).astype(np.int64)
-        found = np.zeros_like(counts)
-        np.add.at(found, (labels, case_indices(part.case_ids, cases)), 1.0)
-        counts = np.minimum(counts, found)
-    return counts
+def _area(part: SlideScores) -> Metric:
+    if part.class_probabilities is None:
+        return roc_auc(part.labels > 0, part.scores)
+    return macro_auc(part.labels, part.class_probabilities)
 
 
-def _resampled(part: SlideScores, cases: Sequence[str], counts: CaseCounts) -> Counts:
-    index = case_indices(part.case_ids, cases)
+def _no_calls(reason: str) -> OperatingPoint:
+    unknown = Metric(None, reason)
+    return OperatingPoint(Confusion(0, 0, 0, 0), unknown, unknown, unknown, unknown)
+
+
+def _summary_of(sampled: Sampled) -> ScoreSummary:
+    return _summary(sampled, _all_resampled(sampled))
+
+
+def _summary(sampled: Sampled, resampled: Sequence[Counts]) -> ScoreSummary:
+    per_seed = [slide_record(part) for part in sampled.pooled]
+    per_fold = [slide_record(part) for part in sampled.parts]
+    labels = sampled.pooled[0].labels
+    return {
+        "chance": {"average_precision": float((labels > 0).mean()) if len(labels) else None},
+        **summarize(
+            SLIDE_METRICS,
+            per_seed=per_seed,
+            per_fold=per_fold,
+            resampled=resampled,
+            resamples=sampled.resamples,
+            confidence=sampled.confidence,
+        ),
+        "per_seed": per_seed,
+        "per_fold": per_fold,
+    }
+
+
+def _all_resampled(sampled: Sampled) -> list[Counts]:
+    if sampled.resamples is None or sampled.reason:
+        return []
+    return [
+        _resampled(part, index, sampled.resamples.counts)
+        for part, index in zip(sampled.pooled, sampled.case_of, strict=True)
+    ]
+
+
+def _resampled(part: SlideScores, index: Int64[np.ndarray, "slides"], counts: CaseCounts) -> Counts:
     positive = part.labels > 0
-    areas = resampled_areas(ranked_counts(positive, part.scores, cases=index, case_count=len(cases)), counts)
+    areas = areas_of(rank_slides(positive, part.scores, cases=index), counts)
     roc = areas.roc_auc
     if part.class_probabilities is not None:
         roc = _resampled_macro(part.class_probabilities, part.labels, index=index, counts=counts)
-    true_positive, false_positive, true_negative, false_negative = (
-        np.bincount(index[which], minlength=len(cases)) @ counts
-        for which in (
-            positive & part.calls,
-            ~positive & part.calls,
-            ~positive & ~part.calls,
-            positive & ~part.calls,
-        )
-    )
-    sensitivity = true_positive / (true_positive + false_negative)
-    specificity = true_negative / (true_negative + false_positive)
+    kinds = (positive & part.calls, ~positive & part.calls, ~positive & ~part.calls, positive & ~part.calls)
+    per_case = sum_by_case(np.stack(kinds).astype(np.float64), index, count=len(counts))
+    true_positive, false_positive, true_negative, false_negative = per_case @ counts
+    sensitivity = share(true_positive, true_positive + false_negative)
+    specificity = share(true_negative, true_negative + false_positive)
     return {
         "roc_auc": roc,
         "average_precision": areas.average_precision,
         "balanced_accuracy": (sensitivity + specificity) / 2,
         "sensitivity": sensitivity,
         "specificity": specificity,
-        "f1": 2 * true_positive / (2 * true_positive + false_positive + false_negative),
+        "f1": share(2 * true_positive, 2 * true_positive + false_positive + false_negative),
     }
 
 
@@ -183,9 +208,7 @@ def _resampled_macro(
     counts: CaseCounts,
 ) -> PerResample:
     areas = [
-        resampled_areas(
-            ranked_counts(labels == name, probabilities[:, name], cases=index, case_count=len(counts)), counts
-        ).roc_auc
+        areas_of(rank_slides(labels == name, probabilities[:, name], cases=index), counts).roc_auc
         for name in range(probabilities.shape[1])
     ]
     return np.asarray(np.mean(areas, axis=0))

@@ -21,12 +21,13 @@ def attention_times_tiles(attention: Attention) -> Attention:
 def attention_percentile(attention: Attention) -> Attention:
     """Return each tile's rank within its slide: 100 (rank - 1) / (tiles - 1), ties at their mean rank.
 
-    One tile alone has no order: 50.
+    One tile alone has no order: 50. Attention that is not a number has no rank: NaN, the others are ranked.
 
     >>> attention_percentile(np.array([0.5, 0.1, 0.4])).tolist()
     [100.0, 0.0, 50.0]
     """
-    if len(attention) <= 1:
-        return np.full(len(attention), 50.0)
-    ranks = np.asarray(rankdata(attention), dtype=np.float64)
-    return (ranks - 1.0) * (100.0 / (len(attention) - 1))
+    known = np.count_nonzero(~np.isnan(attention))
+    if known <= 1:
+        return np.where(np.isnan(attention), np.nan, 50.0)
+    ranks = np.asarray(rankdata(attention, nan_policy="omit"), dtype=np.float64)
+    return (ranks - 1.0) * (100.0 / (known - 1))

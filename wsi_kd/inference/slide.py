@@ -7,7 +7,8 @@ import torch
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.features.store import FeatureFile
-from wsi_kd.inference.predict import SlidePrediction, predict_bag
+from wsi_kd.inference.predict import predict_bag
+from wsi_kd.inference.slide_prediction import SlidePrediction
 from wsi_kd.training.checkpoint import LoadedModel
 
 MUST_AGREE = ("encoder", "encoder_settings", "weights_hash", "feature_dim", "stain")

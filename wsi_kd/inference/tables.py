@@ -16,7 +16,7 @@ from wsi_kd.core.files import check_table, publish_table, read_table
 from wsi_kd.core.provenance import check_schema
 from wsi_kd.core.shapes import Coords, TileLabels
 from wsi_kd.inference.attention import attention_percentile
-from wsi_kd.inference.predict import SlidePrediction, TileClassScores, TileScores
+from wsi_kd.inference.slide_prediction import SlidePrediction, TileClassScores, TileScores
 
 REMAKE = "wsi-kd predict"
 SLIDE_COLUMNS = (
@@ -35,6 +35,8 @@ SLIDE_COLUMNS = (
     "threshold_student",
     "threshold_student_max",
     "threshold_student_topk",
+    "feature_distance",
+    "out_of_distribution",
 )
 """Columns of predictions.csv that do not name a class, as the fields of `PredictionRow`."""
 
@@ -47,6 +49,7 @@ CLASS_FIELDS = (
 """Fields that hold one number a class, and how their columns begin."""
 
 BINARY = 2
+TRUE, FALSE = "true", "false"
 
 
 class PredictionRow(NamedTuple):
@@ -72,6 +75,10 @@ class PredictionRow(NamedTuple):
     threshold_student: float | None
     threshold_student_max: float | None
     threshold_student_topk: float | None
+    feature_distance: float
+    """How unlike the training tiles, see `SlidePrediction`."""
+    out_of_distribution: bool
+    """Whether that is beyond the model's limit; `true` or `false` in the file."""
     class_probabilities: tuple[float, ...]
     """The teacher's, in the order of the classes; columns `probability_<class>`."""
     student_class_probabilities: tuple[float, ...] = ()
@@ -99,6 +106,8 @@ class TileTable(NamedTuple):
     evidence: TileClassScores
     student_probability: TileClassScores | None
     tile_labels: TileLabels
+    attention_logits: TileScores | None = None
+    """Attention before the softmax, column `attention_logit`; None where the table does not hold it."""
 
     @property
     def evidence_score(self) -> TileScores:
@@ -125,7 +134,7 @@ def prediction_cells(row: PredictionRow, classes: Sequence[str]) -> list[Any]:
     values = [getattr(row, column) for column in SLIDE_COLUMNS]
     for field, _ in CLASS_FIELDS if len(classes) > BINARY else CLASS_FIELDS[:1]:
         values += getattr(row, field) or [None] * len(classes)
-    return ["" if value is None else value for value in values]
+    return [_cell(value) for value in values]
 
 
 def write_predictions(
@@ -144,7 +153,7 @@ def read_predictions(path: Path) -> PredictionTable:
     """
     header = check_table(path, remake=REMAKE)
     check_schema(header, "predictions", where=path, remake=REMAKE)
-    rows = tuple(_prediction_row(row, header["classes"]) for row in read_table(path, remake=REMAKE))
+    rows = tuple(prediction_row(row, header["classes"]) for row in read_table(path, remake=REMAKE))
     return PredictionTable(rows, header)
 
 
@@ -161,6 +170,7 @@ def tile_table(
         evidence=prediction.evidence,
         student_probability=None if prediction.student is None else prediction.student.tiles,
         tile_labels=tile_labels,
+        attention_logits=prediction.attention_logits,
     )
 
 
@@ -181,6 +191,7 @@ def write_tiles_csv(
         "height_level0_px": edge,
         "attention": tiles.attention.tolist(),
         "attention_percentile": attention_percentile(tiles.attention).tolist(),
+        **({} if tiles.attention_logits is None else {"attention_logit": tiles.attention_logits.tolist()}),
         **_class_columns("branch_attention", tiles.branch_attention, classes),
         **_class_columns("evidence", tiles.evidence, classes[1:]),
         **_class_columns("student_probability", tiles.student_probability, classes[1:]),
@@ -216,6 +227,7 @@ def read_tiles_csv(path: Path) -> TileTable:
         evidence=evidence,
         student_probability=_joined(columns, "student_probability"),
         tile_labels=columns.get("tile_label", unknown).astype(np.int8),
+        attention_logits=columns.get("attention_logit"),
     )
 
 
@@ -233,7 +245,8 @@ def _joined(columns: Mapping[str, TileScores], name: str) -> TileClassScores | N
     return np.stack(found, axis=1) if found else None
 
 
-def _prediction_row(row: Mapping[str, str], classes: Sequence[str]) -> PredictionRow:
+def prediction_row(row: Mapping[str, str], classes: Sequence[str]) -> PredictionRow:
+    """Read one line of a table of predictions: the inverse of `prediction_cells`."""
     texts = {column: row[column] for column in SLIDE_COLUMNS if not _is_number(column)}
     numbers = {column: _number(row[column]) for column in SLIDE_COLUMNS if _is_number(column)}
     by_class = {
@@ -241,12 +254,19 @@ def _prediction_row(row: Mapping[str, str], classes: Sequence[str]) -> Predictio
         for field, start in CLASS_FIELDS
         if row.get(f"{start}{classes[0]}")
     }
-    fields: dict[str, Any] = {**texts, **numbers, **by_class}
+    flag = {"out_of_distribution": row["out_of_distribution"] == TRUE}
+    fields: dict[str, Any] = {**texts, **numbers, **flag, **by_class}
     return PredictionRow(**fields)
 
 
 def _is_number(column: str) -> bool:
-    return column.endswith("_probability") or column.startswith("threshold_")
+    return column.endswith(("_probability", "_distance")) or column.startswith("threshold_")
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return TRUE if value else FALSE
+    return "" if value is None else value
 
 
 def _number(text: str) -> float | None:

@@ -1,16 +1,21 @@
 """WENO's model (Qu et al., NeurIPS 2022): a bag teacher and an instance student on one shared projector."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from wsi_kd.mil.colors import color_statistics
 from wsi_kd.mil.dropout import Dropout
+from wsi_kd.mil.feature_spread import FeatureSpread
 from wsi_kd.mil.instance_classifier import InstanceClassifier
 from wsi_kd.mil.outputs import BagOutput
 from wsi_kd.mil.projectors import LINEAR, FeatureProjector, Features, create_projector, scaling_width
 from wsi_kd.mil.scaling import FeatureScaling
+
+ROWS_AT_ONCE: Final = 16_384
+"""Instances whose distances are taken at once."""
 
 
 class TeacherStudentOutput(NamedTuple):
@@ -48,6 +53,7 @@ class TeacherStudent(nn.Module):
     ) -> None:
         super().__init__()
         self.scaling = FeatureScaling(scaling_width(projector, feature_dim=feature_dim))
+        self.spread = FeatureSpread(scaling_width(projector, feature_dim=feature_dim))
         self.projector: nn.Module = create_projector(
             projector, feature_dim=feature_dim, hidden_dim=hidden_dim
         )
@@ -77,11 +83,15 @@ class TeacherStudent(nn.Module):
         return hidden
 
     def distances(self, features: Features) -> Float[Tensor, "instances"]:
-        """Return how far each instance is from the training part: the root mean square of its z-scores.
+        """Return how far each instance is from the training part: see `FeatureSpread`.
 
-        Those of the features, by the moments that scale them; where the projector reads pixels, of each
-        tile's color statistics.
+        Block by block, so that a large slide's z-scores are never in memory at once.
         """
+        blocks = torch.split(features, ROWS_AT_ONCE)
+        return torch.cat([self.spread(self.z_scores(block)) for block in blocks])
+
+    def z_scores(self, features: Features) -> Float[Tensor, "instances width"]:
+        """Return the features by the training part's moments; of pixels, each tile's color statistics."""
         read = isinstance(self.projector, FeatureProjector)
         z_scores: Tensor = self.scaling(features if read else color_statistics(features))
-        return z_scores.square().mean(dim=1).sqrt()
+        return z_scores

@@ -1,19 +1,20 @@
 """The order of the page."""
 
+from wsi_kd.report.calls import calls_section
 from wsi_kd.report.cohort import cohort_section, status_section
 from wsi_kd.report.comparisons import comparison_section
 from wsi_kd.report.gallery import gallery_section
+from wsi_kd.report.headline import headline_section
 from wsi_kd.report.page import Page
-from wsi_kd.report.performance import (
-    confusion_section,
-    fold_section,
-    instance_section,
-    last_epoch_section,
-    performance_section,
-)
+from wsi_kd.report.performance import fold_section, last_epoch_section, performance_section
+from wsi_kd.report.probabilities import calibration_section, decision_section
 from wsi_kd.report.provenance import provenance_section
+from wsi_kd.report.rates import curve_section
 from wsi_kd.report.record import RECIPE_NAMES, RunRecord
-from wsi_kd.report.scores import roc_section, score_section, training_section
+from wsi_kd.report.scores import score_section, training_section
+from wsi_kd.report.subgroups import subgroup_section
+from wsi_kd.report.tile_scores import tile_section
+from wsi_kd.report.timings import timing_section
 
 
 def build_page(record: RunRecord) -> Page:
@@ -24,18 +25,23 @@ def build_page(record: RunRecord) -> Page:
         research_only=metrics["research_only"],
         facts=_facts(record),
         sections=(
+            headline_section(metrics),
             performance_section(metrics),
-            instance_section(metrics),
-            comparison_section(metrics),
-            roc_section(record),
-            confusion_section(metrics),
-            score_section(record),
+            curve_section(metrics),
+            calls_section(metrics),
             gallery_section(record.cards),
+            tile_section(metrics),
+            comparison_section(metrics),
+            subgroup_section(metrics),
+            calibration_section(metrics),
+            decision_section(metrics),
+            score_section(record),
             cohort_section(metrics),
-            status_section(record.statuses),
+            status_section(record.slides),
             fold_section(metrics),
             last_epoch_section(metrics),
             training_section(record.models),
+            timing_section(record.jobs),
             provenance_section(record),
         ),
     )

@@ -4,14 +4,13 @@ import io
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
-from PIL import Image
 
 from wsi_kd.core.provenance import RESEARCH_ONLY
-from wsi_kd.core.shapes import Mask
+from wsi_kd.core.shapes import Mask, Pixels
 from wsi_kd.report.text import plain_text
 
 SMALLEST_EDGE_PX = 480
@@ -21,9 +20,10 @@ TEXT_EDGE_PX = 480
 DPI = 100
 TITLE_PX, FOOTER_PX, SIDE_PX, BAR_PX = 40, 46, 12, 96
 OUTLINE_COLOR = "#00e5ff"
+COLOR_LABEL_LIMIT = 48
+"""Characters that fit along the shortest color bar."""
 
 Page = UInt8[np.ndarray, "page_height page_width 3"]
-Colors = Float[np.ndarray, "height width 3"]
 
 
 class ScaleBar(NamedTuple):
@@ -66,7 +66,7 @@ def margins(shape: tuple[int, ...]) -> Margins:
 
 
 def compose(
-    image: Colors,
+    image: Pixels,
     *,
     title: str,
     bar: ScaleBar,
@@ -78,11 +78,11 @@ def compose(
     """Place `image`, pixel for pixel, in a figure.
 
     Args:
-        image: colors in 0-1.
+        image: the slide, colored or as it is.
         title: written above, shortened to fit.
         bar: drawn below.
         colors: drawn as a color bar at the right, its room left empty when None.
-        color_label: what the colors mean.
+        color_label: what the colors mean; shortened to fit, never read as math.
         opacity: of the color bar, as of the image's colors.
         outline: of the image's shape; the border of its True parts is drawn.
     """
@@ -99,24 +99,28 @@ def compose(
         place = (left / figure_width, bottom / figure_height, wide / figure_width, high / figure_height)
         return figure.add_axes(place)
 
-    _draw_image(axes_below_title(around.side_px, wide=width, high=height), image, outline)
+    is_outlined = outline is not None and outline.any() and not outline.all()
+    if outline is not None and is_outlined:
+        _draw_outlined(axes_below_title(around.side_px, wide=width, high=height), image, outline)
     if colors is not None:
         wide = round(16 * around.dpi / DPI)
         axes = axes_below_title(width + 2 * around.side_px, wide=wide, high=bar_height)
         color_bar = figure.colorbar(colors, cax=axes, alpha=opacity)
-        color_bar.set_label(color_label, fontsize=9)
+        color_bar.set_label(plain_text(color_label, limit=COLOR_LABEL_LIMIT), fontsize=9, parse_math=False)
         color_bar.ax.tick_params(labelsize=8)
     _write_margins(figure, around, title=title, bar=bar)
-    return _rasterize(figure)
+    page = _rasterize(figure, width=figure_width, height=figure_height)
+    if not is_outlined:  # pixels that matplotlib need not resample: many times the memory of a large image
+        page[around.title_px : around.title_px + height, around.side_px : around.side_px + width] = image
+    return page
 
 
-def _draw_image(axes: Axes, image: Colors, outline: Mask | None) -> None:
+def _draw_outlined(axes: Axes, image: Pixels, outline: Mask) -> None:
     axes.imshow(image, interpolation="nearest", aspect="auto")
-    if outline is not None and outline.any() and not outline.all():
-        padded = np.pad(outline.astype(float), 1)
-        rows, columns = (np.arange(-1, length + 1) for length in outline.shape)
-        axes.contour(columns, rows, padded, levels=[0.5], colors=[OUTLINE_COLOR], linewidths=1.4)
-        axes.set(xlim=(-0.5, outline.shape[1] - 0.5), ylim=(outline.shape[0] - 0.5, -0.5))
+    padded = np.pad(outline.astype(float), 1)
+    rows, columns = (np.arange(-1, length + 1) for length in outline.shape)
+    axes.contour(columns, rows, padded, levels=[0.5], colors=[OUTLINE_COLOR], linewidths=1.4)
+    axes.set(xlim=(-0.5, outline.shape[1] - 0.5), ylim=(outline.shape[0] - 0.5, -0.5))
     axes.set_axis_off()
 
 
@@ -136,8 +140,8 @@ def _write_margins(figure: Figure, around: Margins, *, title: str, bar: ScaleBar
     margin.text(1, 10, RESEARCH_ONLY, fontsize=8, va="center", color="#555555")
 
 
-def _rasterize(figure: Figure) -> Page:
+def _rasterize(figure: Figure, *, width: int, height: int) -> Page:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=figure.dpi, facecolor="white")
-    with Image.open(buffer) as image:
-        return np.asarray(image.convert("RGB"))
+    figure.savefig(buffer, format="rgba", dpi=figure.dpi, facecolor="white")
+    pixels = np.frombuffer(buffer.getbuffer(), dtype=np.uint8).reshape(height, width, 4)
+    return np.ascontiguousarray(pixels[:, :, :3])

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
-from wsi_kd.core.records import SlideStatus, StatusRow
+from wsi_kd.core.records import SlideStatus
 from wsi_kd.evaluation.schema import Metrics
-from wsi_kd.report.numbers import count_cell, number_cell
-from wsi_kd.report.page import Block, Cell, Column, Note, Section, Table
+from wsi_kd.report.numbers import count_cell
+from wsi_kd.report.page import LONG_TABLE, Block, Cell, Column, Note, Section, Table
+from wsi_kd.report.quality_tables import all_slides_table, quality_summary
+from wsi_kd.report.slide_quality import SlideQuality
 
 STATUS_MEANINGS = {
     SlideStatus.OK: "used",
@@ -40,26 +42,23 @@ def cohort_section(metrics: Metrics) -> Section:
     )
 
 
-def status_section(statuses: Sequence[StatusRow]) -> Section:
-    """Build the flow of slides, the slides left out with their reasons, and the status of every slide."""
-    failed = [row for row in statuses if row.status != SlideStatus.OK]
+def status_section(slides: Sequence[SlideQuality]) -> Section:
+    """Build the flow of slides, those left out with their reasons, and the quality of every slide."""
+    failed = [slide for slide in slides if slide.status != SlideStatus.OK]
     lead = (
-        f"{len(failed)} of {len(statuses)} slides were left out, before any model was trained."
+        f"{len(failed):,} of {len(slides):,} slides were left out, before any model was trained."
         if failed
-        else f"All {len(statuses)} slides were used."
+        else f"All {len(slides):,} slides were used."
     )
-    blocks: list[Block] = [Note(lead), _flow(statuses)]
+    blocks: list[Block] = [Note(lead), _flow(slides)]
     if failed:
-        headings = (Column("Slide"), Column("Status"), Column("Step"), Column("Reason"))
-        rows = tuple(
-            (Cell(row.slide_id), Cell(str(row.status)), Cell(row.step), Cell(row.reason)) for row in failed
-        )
-        blocks.append(Table("Slides left out", headings, rows))
-    return Section("slides", "Every slide's status", (*blocks, _all_slides(statuses)))
+        blocks.append(_left_out(failed))
+    blocks += quality_summary(slides)
+    return Section("slides", "Slides: status and quality", (*blocks, all_slides_table(slides)))
 
 
-def _flow(statuses: Sequence[StatusRow]) -> Table:
-    counts = [(status, sum(row.status == status for row in statuses)) for status in SlideStatus]
+def _flow(slides: Sequence[SlideQuality]) -> Table:
+    counts = [(status, sum(slide.status == status for slide in slides)) for status in SlideStatus]
     rows = tuple(
         (Cell(str(status)), Cell(STATUS_MEANINGS[status]), count_cell(count))
         for status, count in counts
@@ -69,42 +68,10 @@ def _flow(statuses: Sequence[StatusRow]) -> Table:
     return Table("Flow of slides", columns, rows, compact=True)
 
 
-def _all_slides(statuses: Sequence[StatusRow]) -> Table:
-    columns = (
-        Column("Slide"),
-        Column("Status"),
-        Column("Tiles", numeric=True),
-        Column("Tiles left out", numeric=True),
-        Column("Tissue (mm²)", numeric=True),
-        Column("Resolution (um/px)", numeric=True),
-        Column("Resolution from"),
-        Column("Reason"),
+def _left_out(failed: Sequence[SlideQuality]) -> Table:
+    headings = (Column("Slide"), Column("Status"), Column("Step"), Column("Reason"))
+    rows = tuple(
+        (Cell(slide.slide_id), Cell(str(slide.status)), Cell(slide.step), Cell(slide.reason))
+        for slide in failed
     )
-    return Table("All slides", columns, tuple(_slide_row(row) for row in statuses), folded=True)
-
-
-def _left_out(row: StatusRow) -> Cell:
-    """Tell the share of tiles that were laid but not used, by reason."""
-    counts = {
-        "damaged": row.dropped_damaged,
-        "pen": row.dropped_pen,
-        "background": row.dropped_background,
-        "blurred": row.dropped_blurred,
-    }
-    shares = {name: count / max(row.tiles_laid, count) for name, count in counts.items() if count}
-    text = ", ".join(f"{share:.1%} {name}" for name, share in shares.items())
-    return Cell(text, number=sum(shares.values()))
-
-
-def _slide_row(row: StatusRow) -> tuple[Cell, ...]:
-    known = row.slide_mpp > 0
-    return (
-        Cell(row.slide_id),
-        Cell(str(row.status)),
-        count_cell(row.tiles),
-        _left_out(row),
-        Cell(f"{row.tissue_mm2:.2f}", number=row.tissue_mm2),
-        number_cell(row.slide_mpp if known else None),
-        Cell(row.mpp_source if known else ""),
-        Cell(row.reason),
-    )
+    return Table("Slides left out", headings, rows, folded=len(rows) > LONG_TABLE)

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from wsi_kd.claims.claim import Series
-from wsi_kd.report.curves import RocBand
 from wsi_kd.report.svg import INK, chart_style, inline_svg
 from wsi_kd.report.text import plain_text
 
@@ -32,13 +31,6 @@ class Estimate(NamedTuple):
     value: float
     low: float | None
     high: float | None
-
-
-class RocCurve(NamedTuple):
-    """A curve and its name."""
-
-    name: str
-    band: RocBand
 
 
 class TrainingRun(NamedTuple):
@@ -73,37 +65,6 @@ def interval_chart(name: str, estimates: Sequence[Estimate], *, metric: str, con
         axes.grid(visible=False, axis="y")
         description = f"{metric} of each model with its {confidence:.0%} interval; the dashed line is chance."
         return inline_svg(figure, name=name, title=f"{metric}, all models", description=description)
-
-
-def roc_chart(name: str, curves: Sequence[RocCurve], *, confidence: float) -> str:
-    """Draw ROC curves, the band of each in its color; the diagonal is chance."""
-    with chart_style(name):
-        figure = Figure(figsize=(5.0, 4.6), layout="constrained")
-        axes = figure.subplots()
-        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle="dashed")
-        for index, curve in enumerate(curves):
-            color, band = COLORS[index % len(COLORS)], curve.band
-            if band.low is not None and band.high is not None:
-                axes.fill_between(
-                    band.false_positive_rate, band.low, band.high, color=color, alpha=0.14, linewidth=0
-                )
-            axes.plot(
-                np.concatenate([[0.0], band.false_positive_rate]),
-                np.concatenate([[0.0], band.sensitivity]),
-                color=color,
-                linestyle=LINES[index % len(LINES)],
-                label=plain_text(curve.name, limit=NAME_LENGTH),
-            )
-        axes.set(
-            xlim=(-0.01, 1.01),
-            ylim=(-0.01, 1.02),
-            xlabel="1 - specificity",
-            ylabel="sensitivity",
-            aspect="equal",
-        )
-        axes.legend(loc="lower right")
-        description = f"Sensitivity against 1 - specificity on test slides, with {confidence:.0%} bands."
-        return inline_svg(figure, name=name, title="ROC curves", description=description)
 
 
 def training_chart(name: str, runs: Sequence[TrainingRun], *, panels: Mapping[str, str]) -> str:

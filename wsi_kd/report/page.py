@@ -2,6 +2,9 @@
 
 from typing import Literal, NamedTuple, TypeAlias
 
+LONG_TABLE = 24
+"""Tables of more rows are folded where most readers do not need every one."""
+
 
 class Cell(NamedTuple):
     """One table cell."""
@@ -54,22 +57,32 @@ class Picture(NamedTuple):
     height_px: int
 
 
+class Strip(NamedTuple):
+    """A row of small pictures under one caption."""
+
+    caption: str
+    pictures: tuple[Picture, ...]
+
+
 class Card(NamedTuple):
     """One slide of the gallery: what it is, what the model said, what it looked at."""
 
     heading: str
     verdict: str
-    right: bool
+    right: bool | None
+    """None where nobody can tell."""
     facts: tuple[tuple[str, str], ...]
     pictures: tuple[Picture, ...]
     note: str = ""
     """Why there is no picture."""
+    strips: tuple[Strip, ...] = ()
 
 
 class Gallery(NamedTuple):
     """Cards one below the other."""
 
     cards: tuple[Card, ...]
+    heading: str = ""
     kind: Literal["gallery"] = "gallery"
 
 

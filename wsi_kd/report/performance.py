@@ -1,24 +1,17 @@
-"""Sections of numbers: how well slides and tiles are told apart, over all, by fold, and at the threshold."""
+"""Sections of numbers: how well slides are told apart, over all, by fold, and at the last epoch."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any
 
-from wsi_kd.evaluation.schema import (
-    ConfusionCounts,
-    InstanceMetrics,
-    Metrics,
-    ModelRecord,
-    PooledMetric,
-    RecipeMetrics,
-    ScoreMetrics,
-)
+from wsi_kd.evaluation.schema import Metrics, ModelRecord, PooledMetric, RecipeMetrics
 from wsi_kd.evaluation.slide_metrics import BINARY
 from wsi_kd.evaluation.summary import distinct_scores
 from wsi_kd.inference.calls import positive_name
 from wsi_kd.report.figures import Estimate, interval_chart
+from wsi_kd.report.named_scores import NamedSummary, summaries
 from wsi_kd.report.numbers import count_cell, interval_cell, known_cell, metric_cell, spread_cell
-from wsi_kd.report.page import Block, Cell, Chart, Column, Note, Section, Table
-from wsi_kd.report.record import baseline_name, model_name
+from wsi_kd.report.page import LONG_TABLE, Block, Cell, Chart, Column, Note, Section, Table
+from wsi_kd.report.record import model_name
 
 SLIDE_HEADINGS = {
     "roc_auc": "AUC",
@@ -27,68 +20,23 @@ SLIDE_HEADINGS = {
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
 }
-INSTANCE_HEADINGS = {
-    "roc_auc": "AUC: all tiles",
-    "average_precision": "AP: all tiles",
-    "roc_auc_positive_slides": "AUC: positive slides",
-    "average_precision_positive_slides": "AP: positive slides",
-    "roc_auc_within_slide": "AUC: within slide",
-    "average_precision_within_slide": "AP: within slide",
-}
-Outcome: TypeAlias = Literal["true_positive", "false_positive", "true_negative", "false_negative"]
 FEW_POSITIVES = 20
-LONG_TABLE = 24
-
-
-class NamedScore(NamedTuple):
-    """A slide score and what the page calls it."""
-
-    name: str
-    metrics: ScoreMetrics
 
 
 def performance_section(metrics: Metrics) -> Section:
-    """Build the headline: every model and baseline with intervals, and how to read it."""
-    scores = tuple(_named_scores(metrics))
+    """Build every slide score and baseline with intervals, and how to read them."""
+    scores = tuple(summaries(metrics))
     blocks: list[Block] = [
         Note(_how_to_read(metrics, scores)),
         *_cautions(metrics, scores),
-        _headline(scores),
+        _all_scores(scores),
     ]
     estimates = [estimate for score in scores if (estimate := _estimate(score)) is not None]
     if estimates:
         confidence = scores[0].metrics["pooled"]["roc_auc"]["confidence"]
         svg = interval_chart("intervals", estimates, metric="bag AUC", confidence=confidence)
         blocks.append(Chart(svg, f"Bag AUC with {confidence:.0%} intervals; dashed: chance."))
-    return Section("performance", "Slides: teacher, student and baselines", tuple(blocks))
-
-
-def instance_section(metrics: Metrics) -> Section:
-    """Build the table of tile scores against tile labels."""
-    scores = [
-        (model_name(recipe, name), record)
-        for recipe, measured in metrics["recipes"].items()
-        for name, record in measured["instances"].items()
-    ]
-    if not scores:
-        text = "No test tile has a label (the manifest names no annotation), so this cannot be measured."
-        return Section("tiles", "Tiles: where the models look", (Note(text),))
-    cohort = metrics["cohort"]
-    lead = (
-        f"{cohort['labeled_tiles']:,} of {cohort['tiles']:,} tiles have a label, "
-        f"{cohort['positive_tiles']:,} of them positive. Over all tiles, the many easy tiles of negative "
-        "slides dominate; over positive slides alone, they cannot. Within slide: the mean over slides that "
-        "hold both labels. AP: average precision, to be read against its chance in the first row. Evidence, "
-        "the teacher's bag classifier on a tile alone, costs no distillation: a student must beat it. "
-        "Training saw no tile label."
-    )
-    headings = (Column("Tile score"), *(Column(text, numeric=True) for text in INSTANCE_HEADINGS.values()))
-    rows = (_chance_row(scores[0][1]), *(_instance_row(name, record) for name, record in scores))
-    return Section(
-        "tiles",
-        "Tiles: where the models look",
-        (Note(lead), Table("Tile scores: estimate and interval", headings, rows)),
-    )
+    return Section("performance", "Slides: every score and baseline", tuple(blocks))
 
 
 def last_epoch_section(metrics: Metrics) -> Section:
@@ -109,35 +57,18 @@ def last_epoch_section(metrics: Metrics) -> Section:
     return Section("epochs", "Selected and last epoch", (Note(lead), table))
 
 
-def confusion_section(metrics: Metrics) -> Section:
-    """Build one matrix a model: truth against call at the threshold chosen on validation."""
-    lead = "Each slide is called at the threshold of its fold's model, chosen on that fold's validation part."
-    matrices = [_matrix(score, metrics["classes"]) for score in _named_scores(metrics)]
-    return Section("confusion", "Calls at the chosen threshold", (Note(lead), *matrices))
-
-
 def fold_section(metrics: Metrics) -> Section:
     """Build the table of every fold and seed."""
     headings = ("Seed", "Fold", "Slides", "Positive", "Threshold", *SLIDE_HEADINGS.values(), "F1")
     columns = (Column("Model"), *(Column(heading, numeric=True) for heading in headings))
     rows = tuple(
-        _fold_row(score.name, record)
-        for score in _named_scores(metrics)
-        for record in score.metrics["per_fold"]
+        _fold_row(score.name, record) for score in summaries(metrics) for record in score.metrics["per_fold"]
     )
     table = Table("Test part of every fold", columns, rows, folded=len(rows) > LONG_TABLE)
     return Section("folds", "Every fold", (table,))
 
 
-def _named_scores(metrics: Metrics) -> Iterator[NamedScore]:
-    for baseline, measured in metrics["baselines"].items():
-        yield NamedScore(baseline_name(baseline), measured)
-    for recipe, record in metrics["recipes"].items():
-        for score in distinct_scores(record):
-            yield NamedScore(model_name(recipe, score), record["scores"][score])
-
-
-def _headline(scores: tuple[NamedScore, ...]) -> Table:
+def _all_scores(scores: tuple[NamedSummary, ...]) -> Table:
     headings = (*SLIDE_HEADINGS.values(), "AUC over seeds", "AUC over folds")
     columns = (Column("Model"), *(Column(heading, numeric=True) for heading in headings))
     rows = tuple(
@@ -152,7 +83,7 @@ def _headline(scores: tuple[NamedScore, ...]) -> Table:
     return Table("Test slides: estimate and interval; mean and standard deviation", columns, rows)
 
 
-def _how_to_read(metrics: Metrics, scores: tuple[NamedScore, ...]) -> str:
+def _how_to_read(metrics: Metrics, scores: tuple[NamedSummary, ...]) -> str:
     pooled = [score.metrics["pooled"]["roc_auc"] for score in scores]
     resamples = max((record["resamples"] for record in pooled), default=0)
     confidence = pooled[0]["confidence"] if pooled else 0.0
@@ -182,7 +113,7 @@ def _pooling(models: Sequence[ModelRecord]) -> str:
     return f"A student scores a slide by {' or '.join(sorted(ways))} of its tiles' logits. " if ways else ""
 
 
-def _cautions(metrics: Metrics, scores: tuple[NamedScore, ...]) -> Iterator[Note]:
+def _cautions(metrics: Metrics, scores: tuple[NamedSummary, ...]) -> Iterator[Note]:
     records = [record for score in scores for record in score.metrics["per_seed"]]
     if not records:
         yield Note("Nothing was predicted: there is no model in this run.")
@@ -198,6 +129,10 @@ def _cautions(metrics: Metrics, scores: tuple[NamedScore, ...]) -> Iterator[Note
     if rarer < FEW_POSITIVES:
         text = f"Read with care: the rarer class has {rarer} test slides (fewer than {FEW_POSITIVES})."
         yield Note(text, caution=True)
+    if unlabeled := metrics["cohort"]["unlabeled"]:
+        yield Note(
+            f"{unlabeled:,} slides have no label: they are scored, and in no number here.", caution=True
+        )
     classes = metrics["classes"]
     if len(classes) > BINARY:
         yield Note(
@@ -217,56 +152,23 @@ def _is_flat(pooled: PooledMetric) -> bool:
     return pooled["low"] is not None and pooled["low"] == pooled["high"]
 
 
-def _estimate(score: NamedScore) -> Estimate | None:
+def _estimate(score: NamedSummary) -> Estimate | None:
     pooled = score.metrics["pooled"]["roc_auc"]
     if pooled["estimate"] is None:
         return None
     return Estimate(score.name, pooled["estimate"], pooled["low"], pooled["high"])
 
 
-def _instance_row(name: str, record: InstanceMetrics) -> tuple[Cell, ...]:
-    cells = (interval_cell(record["pooled"][metric]) for metric in INSTANCE_HEADINGS)
-    return (Cell(name, note=record["convention"]), *cells)
-
-
-def _chance_row(record: InstanceMetrics) -> tuple[Cell, ...]:
-    levels = {**dict.fromkeys(INSTANCE_HEADINGS, 0.5), **record["chance"]}
-    note = "a score without information"
-    return (Cell("Chance", note=note), *(known_cell(levels[key], "no tiles") for key in INSTANCE_HEADINGS))
-
-
 def _last_epoch_row(label: str, score: str, record: RecipeMetrics) -> tuple[Cell, ...]:
-    both = (record, record["last"])
-    slides = [measured["scores"].get(score) for measured in both]
-    tiles = [measured["instances"].get(score) for measured in both]
-    cells = (
-        Cell("") if found is None else interval_cell(found["pooled"]["roc_auc"])
-        for found in (*slides, *tiles)
+    last = record["last"]
+    found = (
+        record["scores"].get(score),
+        last["scores"].get(score),
+        record["instances"].get(score),
+        last["instances"].get(score),
     )
+    cells = (Cell("") if one is None else interval_cell(one["pooled"]["roc_auc"]) for one in found)
     return (Cell(label), *cells)
-
-
-def _matrix(score: NamedScore, classes: list[str]) -> Table:
-    positive, negative = positive_name(classes), classes[0]
-    counts = [record["confusion"] for record in score.metrics["per_seed"]]
-    columns = (
-        Column("Truth"),
-        Column(f"called {positive}", numeric=True),
-        Column(f"called {negative}", numeric=True),
-    )
-    rows = (
-        (Cell(positive), _mean_count(counts, "true_positive"), _mean_count(counts, "false_negative")),
-        (Cell(negative), _mean_count(counts, "false_positive"), _mean_count(counts, "true_negative")),
-    )
-    return Table(score.name, columns, rows, compact=True)
-
-
-def _mean_count(counts: list[ConfusionCounts], key: Outcome) -> Cell:
-    values = [count[key] for count in counts]
-    if len(values) == 1:
-        return count_cell(values[0])
-    mean = sum(values) / len(values)
-    return Cell(f"{mean:.1f}", note=f"by seed: {', '.join(map(str, values))}", number=mean)
 
 
 def _fold_row(name: str, record: Mapping[str, Any]) -> tuple[Cell, ...]:

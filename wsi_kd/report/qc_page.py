@@ -9,7 +9,7 @@ from wsi_kd.core.records import SlideStatus
 from wsi_kd.features.quality_counts import NOTABLE
 from wsi_kd.report.cohort import STATUS_MEANINGS
 from wsi_kd.report.qc_outlines import LINE_COLORS
-from wsi_kd.report.qc_record import MARKS, QcSlide
+from wsi_kd.report.qc_record import MARKS, QcSlide, scanner_name
 from wsi_kd.report.render import render_template
 
 IMAGES = "'self' file: data:"
@@ -122,10 +122,7 @@ def _area(slide: QcSlide, name: str) -> QcFact:
 
 
 def _scanner(slide: QcSlide) -> str:
-    """Name vendor and scanner; many repeat the vendor in the scanner's name."""
-    vendor, scanner = slide.facts.vendor, slide.facts.scanner
-    both = scanner if scanner.casefold().startswith(vendor.casefold()) else f"{vendor} {scanner}"
-    return both.strip() or UNKNOWN
+    return scanner_name(slide.facts.vendor, slide.facts.scanner) or UNKNOWN
 
 
 def _known(value: float) -> float | None:

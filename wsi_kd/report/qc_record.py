@@ -88,6 +88,16 @@ def slide_facts_of(header: Mapping[str, Any]) -> SlideFacts:
     return SlideFacts(**{name: str(told.get(name, "")) for name in SlideFacts._fields})
 
 
+def scanner_name(vendor: str, scanner: str) -> str:
+    """Name vendor and scanner; many repeat the vendor in the scanner's name.
+
+    >>> scanner_name("aperio", "Aperio AT2"), scanner_name("leica", "SCN400")
+    ('Aperio AT2', 'leica SCN400')
+    """
+    repeated = scanner.casefold().startswith(vendor.casefold())
+    return scanner if repeated else f"{vendor} {scanner}".strip()
+
+
 def tile_counts_of(header: Mapping[str, Any]) -> TileCounts | None:
     """Return the counts that a feature file's header holds, if its tiles were measured."""
     kept = header.get("quality_counts") or {}

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
-from wsi_kd.core.records import StatusRow
 from wsi_kd.evaluation.schema import Metrics
 from wsi_kd.inference.tables import PredictionRow
 from wsi_kd.report.page import Card
+from wsi_kd.report.slide_quality import SlideQuality
+from wsi_kd.report.timings import JobTiming
 
 
 class ModelRun(NamedTuple):
@@ -23,14 +24,20 @@ class ModelRun(NamedTuple):
     """By column of history.csv; NaN where an epoch has no value."""
     test: tuple[PredictionRow, ...]
 
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """Recipe, seed and fold."""
+        return self.recipe, self.seed, self.fold
+
 
 class RunRecord(NamedTuple):
     """Everything the page shows."""
 
     title: str
     metrics: Metrics
-    statuses: tuple[StatusRow, ...]
+    slides: tuple[SlideQuality, ...]
     models: tuple[ModelRun, ...]
+    jobs: tuple[JobTiming, ...]
     cards: tuple[Card, ...]
     settings: Mapping[str, Any]
     """Sections as the artifacts recorded them, not as a settings file says now."""

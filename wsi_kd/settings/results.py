@@ -21,6 +21,13 @@ class EvaluateSettings(Section):
     seed: int = 0
     baseline: str = "abmil"
     """Recipe that every other one is compared with, with p-values; without it nothing is compared."""
+    sensitivity: float = Field(default=0.95, gt=0, le=1)
+    """Operating point `sensitivity`: the threshold keeps at least this much on the validation slides."""
+    specificity: float = Field(default=0.95, gt=0, le=1)
+    """Operating point `specificity`: the same of the specificity."""
+    subgroups: tuple[str, ...] | None = None
+    """Columns whose values are measured by themselves: site, scanner, or columns of the manifest. null: site
+    and scanner where more than one is known, and every further column of 2 to 20 values; []: none."""
 
 
 class ReportSettings(Section):
@@ -30,6 +37,9 @@ class ReportSettings(Section):
     """Slides shown with a heatmap: half the surest right, half the surest wrong."""
     heatmap_px: int = Field(default=900, ge=100, le=4000)
     """Longer edge of a gallery heatmap in pixels."""
+    top_tiles: int = Field(default=4, ge=0, le=20)
+    """Tiles of each gallery slide shown as they are: this many with the highest scores, as many with the
+    lowest."""
 
 
 class QcSettings(Section):

@@ -68,7 +68,7 @@ def plan_read(
             f"scanned at {slide_mpp:.4g} um/px, tiles need {tile_mpp:g} (tolerance {mpp_tolerance:.0%}); "
             "raise tile.tile_mpp or tile.mpp_tolerance, or correct slide_mpp",
         )
-    level = _nearest_finer(level_downsamples, tile_mpp / slide_mpp)
+    level = nearest_finer(level_downsamples, tile_mpp / slide_mpp)
     tile_level0_px = tile_px * tile_mpp / slide_mpp
     footprint_px = tile_level0_px / level_downsamples[level]
     return ReadPlan(level, _covering(footprint_px), tile_px, tile_level0_px, footprint_px)
@@ -80,7 +80,7 @@ def read_tile(reader: SlideReader, *, x_level0_px: int, y_level0_px: int, plan: 
     Raises:
         SlideProblem: unreadable, when the region is damaged.
     """
-    pixels = _read_reduced(
+    pixels = read_reduced(
         reader,
         corner=(x_level0_px, y_level0_px),
         level=plan.level,
@@ -106,14 +106,15 @@ def read_thumbnail(
     x, y, width, height = reader.bounds
     smallest = math.sqrt(width * height / MAX_THUMBNAIL_PX)
     ratio = max(thumbnail_mpp / slide_mpp, smallest, 1.0)
-    level = _nearest_finer(reader.level_downsamples, ratio)
+    level = nearest_finer(reader.level_downsamples, ratio)
     downsample = reader.level_downsamples[level]
     size_px = (_covering(width / downsample), _covering(height / downsample))
-    pixels = _read_reduced(reader, corner=(x, y), level=level, size_px=size_px, scale=ratio / downsample)
+    pixels = read_reduced(reader, corner=(x, y), level=level, size_px=size_px, scale=ratio / downsample)
     return Thumbnail(pixels if change is None else change(pixels), ratio, (x, y))
 
 
-def _nearest_finer(level_downsamples: tuple[float, ...], ratio: float) -> int:
+def nearest_finer(level_downsamples: tuple[float, ...], ratio: float) -> int:
+    """Return the coarsest level that is as fine as `ratio` (level-0 pixels a pixel), but for LEVEL_SLACK."""
     fine_enough = [
         level for level, value in enumerate(level_downsamples) if value <= ratio * (1 + LEVEL_SLACK)
     ]
@@ -124,10 +125,21 @@ def _covering(length_px: float) -> int:
     return max(1, math.ceil(length_px - 1e-6))
 
 
-def _read_reduced(
+def read_reduced(
     reader: SlideReader, *, corner: tuple[int, int], level: int, size_px: tuple[int, int], scale: float
 ) -> Pixels:
-    """Read a region of one level and shrink it by `scale` (level pixels a pixel); in blocks if large."""
+    """Read a region of one level and shrink it by `scale` (level pixels a pixel); in blocks if large.
+
+    Args:
+        reader: the slide.
+        corner: x, y in level-0 pixels.
+        level: the level that is read.
+        size_px: width, height in pixels of that level.
+        scale: edge of a resulting pixel in pixels of that level.
+
+    Raises:
+        SlideProblem: unreadable, when the region is damaged or larger than can be read.
+    """
     width, height = size_px
     if width * height > MAX_READ_PX:
         reason = (

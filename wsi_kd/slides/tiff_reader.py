@@ -20,8 +20,9 @@ from wsi_kd.slides.tiff_decode import decode_piece
 from wsi_kd.slides.tiff_layout import GRAY, TiffLayout, TiffLevel, pages_of, read_layout
 from wsi_kd.slides.tiff_pages import OPACITY, PHOTOMETRICS, UPRIGHT
 
-# Without a handler of its own, tifffile's remarks on damaged directories would appear beside our one line.
+# What tifffile remarks on damaged directories would appear beside our one line, or as an error of its own.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
+logging.getLogger("tifffile").propagate = False
 
 _APERIO = re.compile(r"\|\s*(MPP|AppMag)\s*=\s*([^|]+)")
 

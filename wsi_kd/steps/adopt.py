@@ -1,7 +1,7 @@
 """Step adopt: features of another program -> features/<slide_id>.h5 as embed would leave them."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.bags.slide_files import is_regular_file
 from wsi_kd.core.errors import BadInput, SlideProblem
 from wsi_kd.core.files import file_hash
+from wsi_kd.core.progress import slide_progress
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.core.shapes import TileLabels
@@ -49,7 +50,6 @@ def run_adopt(
     status_path: Path,
     settings: Settings,
     negative_label: str | None = None,
-    on_slide: Callable[[StatusRow], None] = lambda _: None,
 ) -> list[StatusRow]:
     """Write `features_dir/<slide_id>.h5` for every slide, then the status table; files that still fit stay.
 
@@ -62,7 +62,6 @@ def run_adopt(
         status_path: the job's status table.
         settings: section `adopt` is used, and of `tile` what labels annotated tiles.
         negative_label: the manifest's negative class.
-        on_slide: told each slide's status.
 
     Raises:
         BadInput: no such folder or no features in it; a slide whose annotation cannot label its tiles.
@@ -70,23 +69,25 @@ def run_adopt(
     """
     found = given_folder(settings.adopt)
     statuses = []
-    for row in rows:
-        started = time.perf_counter()
-        origin = origin_of(row, found)
-        path = features_dir / f"{row.slide_id}.h5"
-        expected = adopted_hash(origin, settings, negative_label=negative_label)
-        features = kept_features(path, expected)
-        if features is None:
-            features = _signed(
-                adopt_slide(origin, settings, negative_label=negative_label),
-                origin,
-                settings,
-                expected=expected,
-            )
-            write_features(path, features)
-        seconds = time.perf_counter() - started
-        statuses.append(status_row(features.header, step=STEP, tiles=len(features.coords), seconds=seconds))
-        on_slide(statuses[-1])
+    with slide_progress(STEP, total=len(rows)) as finish:
+        for row in rows:
+            started = time.perf_counter()
+            origin = origin_of(row, found)
+            path = features_dir / f"{row.slide_id}.h5"
+            expected = adopted_hash(origin, settings, negative_label=negative_label)
+            features = kept_features(path, expected)
+            if features is None:
+                features = _signed(
+                    adopt_slide(origin, settings, negative_label=negative_label),
+                    origin,
+                    settings,
+                    expected=expected,
+                )
+                write_features(path, features)
+            seconds = time.perf_counter() - started
+            tiles = len(features.coords)
+            statuses.append(status_row(features.header, step=STEP, tiles=tiles, seconds=seconds))
+            finish(statuses[-1])
     write_status(status_path, statuses, stamp(STEP, _sections(settings)))
     return statuses
 

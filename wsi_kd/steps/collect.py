@@ -1,7 +1,7 @@
 """Folders of our own feature files: several into one (merge), or a part of one (subset)."""
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from wsi_kd.bags.datasets import MUST_AGREE
 from wsi_kd.bags.tables import listed
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import file_hash, publish
+from wsi_kd.core.progress import slide_progress
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.features.foreign_folders import ForeignSlide, find_foreign
@@ -37,9 +38,7 @@ class TileChoice(NamedTuple):
     seed: int = 0
 
 
-def run_merge(
-    folders: Sequence[Path], dest: Path, *, on_slide: Callable[[StatusRow], None] = lambda _: None
-) -> list[StatusRow]:
+def run_merge(folders: Sequence[Path], dest: Path) -> list[StatusRow]:
     """Bring the feature files of several folders into one, byte for byte; files already there stay.
 
     Nothing is written before all headers were looked at.
@@ -54,11 +53,12 @@ def run_merge(
     _refuse_unlike(slides)
     _refuse_strangers(dest, {slide.slide_id for slide in slides})
     statuses = []
-    for slide in slides:
-        features = read_features(slide.path)
-        _copy(slide.path, dest / f"{slide.slide_id}.h5")
-        statuses.append(status_row(features.header, step=MERGE, tiles=len(features.coords), seconds=0.0))
-        on_slide(statuses[-1])
+    with slide_progress(MERGE, total=len(slides)) as finish:
+        for slide in slides:
+            features = read_features(slide.path)
+            _copy(slide.path, dest / f"{slide.slide_id}.h5")
+            statuses.append(status_row(features.header, step=MERGE, tiles=len(features.coords), seconds=0.0))
+            finish(statuses[-1])
     described = {"merge": {"folders": [folder.name for folder in folders]}}
     write_status(dest / STATUS, statuses, stamp(MERGE, described))
     return statuses
@@ -70,7 +70,6 @@ def run_subset(
     *,
     slide_ids: Collection[str] | None,
     choice: TileChoice,
-    on_slide: Callable[[StatusRow], None] = lambda _: None,
 ) -> list[StatusRow]:
     """Write the chosen slides of a folder with the chosen tiles; a slide left without tiles says so.
 
@@ -88,16 +87,17 @@ def run_subset(
             raise BadInput(f"{folder}: no features of {len(missing)} slides: {listed(missing)}")
         slides = [slide for slide in slides if slide.slide_id in slide_ids]
     statuses = []
-    for slide in slides:
-        path = dest / slide.path.name
-        expected = inputs_hash(SUBSET, {"choice": choice._asdict(), "sha256": file_hash(slide.path)})
-        features = kept_features(path, expected)
-        if features is None:
-            features = choose_tiles(read_features(slide.path), choice, where=slide.path)
-            features.header["inputs_hash"] = expected
-            write_features(path, features)
-        statuses.append(status_row(features.header, step=SUBSET, tiles=len(features.coords), seconds=0.0))
-        on_slide(statuses[-1])
+    with slide_progress(SUBSET, total=len(slides)) as finish:
+        for slide in slides:
+            path = dest / slide.path.name
+            expected = inputs_hash(SUBSET, {"choice": choice._asdict(), "sha256": file_hash(slide.path)})
+            features = kept_features(path, expected)
+            if features is None:
+                features = choose_tiles(read_features(slide.path), choice, where=slide.path)
+                features.header["inputs_hash"] = expected
+                write_features(path, features)
+            statuses.append(status_row(features.header, step=SUBSET, tiles=len(features.coords), seconds=0.0))
+            finish(statuses[-1])
     write_status(dest / STATUS, statuses, stamp(SUBSET, {"subset": _described(choice)}))
     return statuses
 

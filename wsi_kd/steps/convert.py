@@ -1,13 +1,14 @@
 """Features of a whole folder from one layout into another; a killed run goes on where it was."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from wsi_kd.bags.manifest import Manifest, SlideRow
 from wsi_kd.core.errors import BadInput, SlideProblem
 from wsi_kd.core.files import file_hash, publish_table, read_table
+from wsi_kd.core.progress import slide_progress
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.features.foreign_export import EXPORTS, write_foreign
@@ -63,7 +64,6 @@ def run_convert(
     *,
     to: str,
     manifest: Manifest | None = None,
-    on_slide: Callable[[StatusRow], None] = lambda _: None,
 ) -> list[StatusRow]:
     """Convert every slide of `adopt.folder` (or of the manifest), one in memory at a time.
 
@@ -75,7 +75,6 @@ def run_convert(
         dest: folder to write.
         to: `wsi_kd` or a key of `EXPORTS`.
         manifest: the slides wanted, their um/px and labels; None: every slide found.
-        on_slide: told each slide's status.
 
     Raises:
         BadInput: no features there, or an annotation that cannot label tiles.
@@ -92,19 +91,19 @@ def run_convert(
             status_path=dest / STATUS,
             settings=settings,
             negative_label=classes[0] if classes else None,
-            on_slide=on_slide,
         )
     target = _Target(dest, to, settings, classes)
     journal = _read_journal(dest / JOURNAL)
     statuses = []
     try:
-        for count, row in enumerate(rows, start=1):
-            started = time.perf_counter()
-            journal[row.slide_id] = _entry(origin_of(row, found), target, journal.get(row.slide_id))
-            statuses.append(_status(journal[row.slide_id], row, seconds=time.perf_counter() - started))
-            on_slide(statuses[-1])
-            if count % SLIDES_A_JOURNAL == 0:
-                _write_journal(dest / JOURNAL, journal)
+        with slide_progress(STEP, total=len(rows)) as finish:
+            for count, row in enumerate(rows, start=1):
+                started = time.perf_counter()
+                journal[row.slide_id] = _entry(origin_of(row, found), target, journal.get(row.slide_id))
+                statuses.append(_status(journal[row.slide_id], row, seconds=time.perf_counter() - started))
+                finish(statuses[-1])
+                if count % SLIDES_A_JOURNAL == 0:
+                    _write_journal(dest / JOURNAL, journal)
     finally:
         if statuses:
             _write_journal(dest / JOURNAL, journal)

@@ -11,6 +11,7 @@ from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.core.errors import BadInput, SlideProblem
 from wsi_kd.core.files import content_hash
 from wsi_kd.core.machine import usable_cpus
+from wsi_kd.core.progress import progress, slide_progress
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.core.shapes import FeatureArray
@@ -20,7 +21,6 @@ from wsi_kd.features.store import FeatureFile, TileFile, array_hash, read_tiles,
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.slides import EmbedSettings
 from wsi_kd.slides.fingerprint import slide_fingerprint
-from wsi_kd.steps.embed_progress import tile_progress
 from wsi_kd.steps.encoder import build_encoder, notes_of, stored_dtype, tell_notes, weights_identity
 from wsi_kd.steps.kept_features import kept_features
 from wsi_kd.steps.left_out import DROPPED, check_left_out, quality_check, quality_of
@@ -79,13 +79,18 @@ def run_embed(
     if encoder is not None:
         tell_notes(settings)
     statuses = []
-    with tile_progress(sum(len(job.tiles.coords) for job in jobs if job.done is None)) as tell:
+    tiles = sum(len(job.tiles.coords) for job in jobs if job.done is None)
+    with (
+        progress(STEP, total=tiles, unit="tiles") as on_tiles,
+        slide_progress(STEP, total=len(jobs)) as finish,
+    ):
         for job in jobs:
             started = time.perf_counter()
-            features = job.done or _run_job(job, encoder, settings, workers=workers, on_tiles=tell)
+            features = job.done or _run_job(job, encoder, settings, workers=workers, on_tiles=on_tiles)
             seconds = time.perf_counter() - started
             found = len(features.coords)
             statuses.append(status_row(features.header, step=STEP, tiles=found, seconds=seconds))
+            finish(statuses[-1])
     write_status(status_path, statuses, stamp(STEP, {"embed": settings.embed.model_dump(mode="json")}))
     return statuses
 

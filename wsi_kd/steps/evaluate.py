@@ -1,33 +1,34 @@
 """Step evaluate: predictions of every recipe, seed and fold -> metrics.json and one table of predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
 
-from wsi_kd.bags.manifest import Manifest
+from wsi_kd.bags.manifest import Manifest, SlideRow
 from wsi_kd.bags.splits import Fold
-from wsi_kd.core.files import publish_json, publish_table
+from wsi_kd.core.files import publish_json
+from wsi_kd.core.progress import progress
 from wsi_kd.core.provenance import RESEARCH_ONLY, stamp
 from wsi_kd.evaluation.against_baseline import MeasuredRecipe, compare_recipes
 from wsi_kd.evaluation.baselines import SlideVectors, baseline_scores, color_columns, slide_vector
 from wsi_kd.evaluation.cohort import describe_cohort
-from wsi_kd.evaluation.localization import CONVENTIONS, measure_tiles
 from wsi_kd.evaluation.schema import (
-    Measured,
+    LastMeasured,
     Metrics,
     ModelRecord,
     RecipeMetrics,
-    ScoreMetrics,
+    ScoreSummary,
     Stamp,
 )
-from wsi_kd.evaluation.slide_metrics import SlideMeasurement, SlideScores, measure_slides
+from wsi_kd.evaluation.slide_metrics import summarize_slides
 from wsi_kd.features.store import read_features
-from wsi_kd.inference.predict import SLIDE_SCORES
-from wsi_kd.inference.tables import prediction_cells, prediction_columns
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.results import EvaluateSettings
+from wsi_kd.steps.evaluated_groups import group_columns, scanner_of
+from wsi_kd.steps.evaluated_table import write_test_predictions
+from wsi_kd.steps.measured_recipes import measure_recipe, summarize_recipe
 from wsi_kd.steps.scored_models import (
     LAST_FOLDER,
     ModelPredictions,
@@ -36,21 +37,30 @@ from wsi_kd.steps.scored_models import (
     has_annotations,
     manifest_rows,
     read_model,
-    read_tiles,
-    slide_scores,
-    tile_scores,
 )
 from wsi_kd.steps.split import read_splits
 from wsi_kd.steps.status import read_status
+
+NO_ANNOTATION = "the manifest names no annotation, so no tile has a label"
+NO_POSITIVE_TILE = "no tile of a test slide is labeled positive"
 
 
 class _FeatureFacts(NamedTuple):
     """What one pass over the feature files leaves: a mean each, and how many test tiles have a label."""
 
     slides: SlideVectors
+    """Those with a label."""
     names: list[str]
+    scanners: dict[str, str]
     labeled_tiles: int
     positive_tiles: int
+
+
+class _Measured(NamedTuple):
+    """Every recipe: what comparisons need, and what the file holds."""
+
+    selected: dict[str, MeasuredRecipe]
+    records: dict[str, RecipeMetrics]
 
 
 def run_evaluate(
@@ -82,14 +92,8 @@ def run_evaluate(
     last = _read_models([folder / LAST_FOLDER for folder in prediction_dirs], manifest.classes, folds=folds)
     facts = _feature_facts(manifest, folds, features_dir=features_dir)
     annotated = has_annotations(manifest)
-    recipes = list(dict.fromkeys(model.table.header["recipe"] for model in models))
-    selected, final = (
-        {
-            name: _measure(_of(scored, name), annotated=annotated, settings=settings.evaluate)
-            for name in recipes
-        }
-        for scored in (models, last)
-    )
+    columns = group_columns(manifest, scanners=facts.scanners, wanted=settings.evaluate.subgroups)
+    measured = _measure(models, last, annotated=annotated, columns=columns, settings=settings.evaluate)
     made_with = {"evaluate": settings.evaluate.model_dump(mode="json")}
     metrics: Metrics = {
         **cast("Stamp", stamp("metrics", made_with)),
@@ -102,17 +106,14 @@ def run_evaluate(
             labeled_tiles=facts.labeled_tiles if annotated else 0,
             positive_tiles=facts.positive_tiles,
         ),
-        "recipes": {
-            recipe: _recipe_metrics(_of(models, recipe), measured, last=final[recipe])
-            for recipe, measured in selected.items()
-        },
+        "recipes": measured.records,
         "baselines": _baselines(facts, folds, classes=len(manifest.classes), settings=settings.evaluate),
         "comparisons": compare_recipes(
-            selected, baseline=settings.evaluate.baseline, confidence=settings.evaluate.confidence
+            measured.selected, baseline=settings.evaluate.baseline, confidence=settings.evaluate.confidence
         ),
         "research_only": RESEARCH_ONLY,
     }
-    _write_predictions(out_dir / "predictions.csv", models, manifest.classes)
+    write_test_predictions(out_dir / "predictions.csv", models, manifest.classes)
     publish_json(out_dir / "metrics.json", metrics)
     return metrics
 
@@ -131,47 +132,36 @@ def _of(models: Sequence[ModelPredictions], recipe: str) -> list[ModelPrediction
 
 
 def _measure(
-    models: Sequence[ModelPredictions], *, annotated: bool, settings: EvaluateSettings
-) -> MeasuredRecipe:
-    """Measure one recipe; its tiles are in memory only while this runs, and only where there are labels."""
-    with_student = all(row.student_probability is not None for model in models for row in model.test_rows)
-    classes = models[0].table.header["classes"]
-    scores = SLIDE_SCORES if with_student else SLIDE_SCORES[:1]
-    tiles = [read_tiles(model) for model in models] if annotated else []
-    tile_names = CONVENTIONS if any(kept.labels.any() for kept in tiles) else ()
-    return MeasuredRecipe(
-        slides={
-            name: _measure_slides([slide_scores(model, name, classes) for model in models], settings)
-            for name in scores
-        },
-        tiles={
-            name: measure_tiles(
-                [tile_scores(model, kept, name) for model, kept in zip(models, tiles, strict=True)],
-                convention=CONVENTIONS[name],
-                samples=settings.bootstrap_samples,
-                confidence=settings.confidence,
-                seed=settings.seed,
-            )
-            for name in tile_names
-            if all(name in kept.scores for kept in tiles)
-        },
-    )
+    models: Sequence[ModelPredictions],
+    last: Sequence[ModelPredictions],
+    *,
+    annotated: bool,
+    columns: Mapping[str, Mapping[str, str]],
+    settings: EvaluateSettings,
+) -> _Measured:
+    """Measure one recipe after the other; a recipe's tiles are let go before the next one's are read."""
+    selected, records = {}, {}
+    names = list(dict.fromkeys(model.table.header["recipe"] for model in models))
+    with progress("evaluate", total=len(names), unit="recipes") as advance:
+        for name in names:
+            chosen = _of(models, name)
+            selected[name] = measure_recipe(chosen, annotated=annotated, columns=columns, settings=settings)
+            final = summarize_recipe(_of(last, name), annotated=annotated, settings=settings)
+            records[name] = _recipe_metrics(chosen, selected[name], last=final, annotated=annotated)
+            advance(note=name)
+    return _Measured(selected, records)
 
 
 def _recipe_metrics(
-    models: Sequence[ModelPredictions], selected: MeasuredRecipe, *, last: MeasuredRecipe
+    models: Sequence[ModelPredictions], selected: MeasuredRecipe, *, last: LastMeasured, annotated: bool
 ) -> RecipeMetrics:
+    without = NO_POSITIVE_TILE if annotated else NO_ANNOTATION
     return {
+        "scores": {name: found.metrics for name, found in selected.slides.items()},
+        "instances": {name: found.metrics for name, found in selected.tiles.items()},
+        "instances_reason": "" if selected.tiles else without,
         "models": [_model_record(model) for model in models],
-        **_records(selected),
-        "last": _records(last),
-    }
-
-
-def _records(measured: MeasuredRecipe) -> Measured:
-    return {
-        "scores": {name: found.metrics for name, found in measured.slides.items()},
-        "instances": {name: found.metrics for name, found in measured.tiles.items()},
+        "last": last,
     }
 
 
@@ -190,21 +180,24 @@ def _model_record(model: ModelPredictions) -> ModelRecord:
     }
 
 
-def _measure_slides(parts: Sequence[SlideScores], settings: EvaluateSettings) -> SlideMeasurement:
-    return measure_slides(
-        parts, samples=settings.bootstrap_samples, confidence=settings.confidence, seed=settings.seed
-    )
-
-
 def _baselines(
     facts: _FeatureFacts, folds: Sequence[Fold], *, classes: int, settings: EvaluateSettings
-) -> dict[str, ScoreMetrics]:
+) -> dict[str, ScoreSummary]:
     vectors = {"bag_mean": facts.slides}
     columns = color_columns(facts.names)
     if columns is not None:
         vectors["mean_color"] = facts.slides._replace(vectors=facts.slides.vectors[:, columns])
+    known = [
+        Fold(*(tuple(slide for slide in part if slide in facts.slides.slide_ids) for part in fold))
+        for fold in folds
+    ]
     return {
-        name: _measure_slides(baseline_scores(chosen, folds, classes=classes), settings).metrics
+        name: summarize_slides(
+            baseline_scores(chosen, known, classes=classes),
+            samples=settings.bootstrap_samples,
+            confidence=settings.confidence,
+            seed=settings.seed,
+        )
         for name, chosen in vectors.items()
     }
 
@@ -215,33 +208,28 @@ def _feature_facts(manifest: Manifest, folds: Sequence[Fold], *, features_dir: P
     tested = {slide_id for fold in folds for slide_id in fold.test}
     means: list[np.ndarray] = []
     names: list[str] = []
+    scanners: dict[str, str] = {}
     labeled = positive = 0
     for row in rows:
         file = read_features(features_dir / f"{row.slide_id}.h5")
         means.append(slide_vector(file.features))
         names = list(file.header.get("feature_names", []))
-        if row.slide_id in tested:
+        scanners[row.slide_id] = scanner_of(file.header)
+        if row.slide_id in tested and row.label:
             negative = row.label == manifest.classes[0]
             labeled += len(file.tile_labels) if negative else int((file.tile_labels >= 0).sum())
             positive += 0 if negative else int((file.tile_labels == 1).sum())
-    slides = SlideVectors(
-        slide_ids=tuple(row.slide_id for row in rows),
-        case_ids=tuple(row.case_id for row in rows),
-        labels=np.array([manifest.classes.index(row.label) for row in rows], dtype=np.int64),
-        vectors=np.stack(means),
-    )
-    return _FeatureFacts(slides, names, labeled, positive)
+    slides = _labeled_vectors(rows, means, manifest.classes)
+    return _FeatureFacts(slides, names, scanners, labeled, positive)
 
 
-def _write_predictions(path: Path, models: Sequence[ModelPredictions], classes: Sequence[str]) -> None:
-    """Write the test parts of all models as one table."""
-    columns = ("recipe", "seed", "fold", *prediction_columns(classes))
-    rows = (
-        (
-            *(model.table.header[key] for key in ("recipe", "seed", "fold")),
-            *prediction_cells(row, classes),
-        )
-        for model in models
-        for row in model.test_rows
+def _labeled_vectors(
+    rows: Sequence[SlideRow], means: Sequence[np.ndarray], classes: Sequence[str]
+) -> SlideVectors:
+    kept = [index for index, row in enumerate(rows) if row.label]
+    return SlideVectors(
+        slide_ids=tuple(rows[index].slide_id for index in kept),
+        case_ids=tuple(rows[index].case_id for index in kept),
+        labels=np.array([classes.index(rows[index].label) for index in kept], dtype=np.int64),
+        vectors=np.stack([means[index] for index in kept]),
     )
-    publish_table(path, columns, rows, stamp=stamp("pooled_predictions", {}))

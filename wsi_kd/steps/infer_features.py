@@ -1,7 +1,8 @@
 """Step infer on features: slides that were embedded elsewhere, or before, scored without their pixels."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,20 +10,17 @@ import torch
 
 from wsi_kd.core.device import choose_device
 from wsi_kd.core.errors import BadInput
-from wsi_kd.core.files import file_hash
-from wsi_kd.core.provenance import stamp
+from wsi_kd.core.files import content_hash
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.features.foreign import read_foreign_slide
 from wsi_kd.features.foreign_folders import ForeignSlide, find_foreign, foreign_slide
-from wsi_kd.features.store import FeatureFile
-from wsi_kd.inference.export import SlideOutcome, without_paths, write_prediction_json, write_tiles_geojson
-from wsi_kd.inference.likeness import unlike_training_note
-from wsi_kd.inference.predict import SlidePrediction
-from wsi_kd.inference.slide import predict_slide
-from wsi_kd.inference.tables import tile_table, write_tiles_csv
-from wsi_kd.steps.infer import PREDICTION, STEP, TILES_CSV, TILES_GEOJSON, clear_outputs
-from wsi_kd.steps.status import status_row, write_status
-from wsi_kd.training.checkpoint import LoadedModel, load_model
+from wsi_kd.features.store import FeatureFile, array_hash
+from wsi_kd.inference.prediction_record import Answer
+from wsi_kd.steps.infer_batch import Batch, Job, OnSlide, as_folders, ignore, run_jobs
+from wsi_kd.steps.infer_model import load_models, models_identity
+from wsi_kd.steps.infer_result import STEP, SlideResult, score_features, slide_result
+from wsi_kd.steps.status import inputs_hash
+from wsi_kd.training.checkpoint import LoadedModel
 
 
 class GivenFeatures(NamedTuple):
@@ -37,11 +35,12 @@ class GivenFeatures(NamedTuple):
 def run_infer_features(
     paths: Sequence[Path],
     *,
-    model_dir: Path,
+    model_dir: Path | Sequence[Path],
     out_dir: Path,
+    in_folders: bool | None = None,
     device: str = "auto",
     given: GivenFeatures | None = None,
-    on_slide: Callable[[StatusRow], None] = lambda _: None,
+    on_slide: OnSlide = ignore,
 ) -> list[StatusRow]:
     """Predict slides from feature files, this project's or another program's, with a trained model.
 
@@ -50,8 +49,9 @@ def run_infer_features(
 
     Args:
         paths: feature files, or folders of them.
-        model_dir: folder with model.safetensors and model.json.
-        out_dir: where to write; several slides each get a folder in it.
+        model_dir: folder with model.safetensors and model.json, or several: an ensemble.
+        out_dir: where to write.
+        in_folders: each slide in a folder of `out_dir`, with a table; default: where there are several.
         device: auto, cpu, cuda or cuda:N.
         given: how the files are to be read.
         on_slide: called with each slide's status as soon as it is written.
@@ -64,22 +64,11 @@ def run_infer_features(
     reading = given or GivenFeatures()
     slides = list_features(paths, layout=reading.layout)
     place = choose_device(device)
-    loaded = load_model(model_dir)
-    loaded.model.to(place)
-    statuses = []
-    for slide in slides:
-        started = time.perf_counter()
-        folder = out_dir if len(slides) == 1 else out_dir / slide.slide_id
-        clear_outputs(folder)
-        features = read_foreign_slide(slide, slide_mpp=reading.slide_mpp, encoder=reading.encoder)
-        row = _score(features, loaded, folder=folder, device=place)
-        statuses.append(row._replace(seconds=round(time.perf_counter() - started, 3)))
-        on_slide(statuses[-1])
-    if len(slides) != 1:
-        write_status(
-            out_dir / "status.csv", statuses, stamp("status", without_paths(loaded.header["sections"]))
-        )
-    return statuses
+    models = load_models(as_folders(model_dir), device=place)
+    jobs = [Job(slide.slide_id, partial(_infer, slide, reading, models, device=place)) for slide in slides]
+    separate = len(slides) != 1 if in_folders is None else in_folders
+    batch = Batch(out_dir, separate, on_slide=on_slide)
+    return run_jobs(jobs, batch, models=models)
 
 
 def list_features(paths: Sequence[Path], *, layout: str) -> list[ForeignSlide]:
@@ -99,43 +88,32 @@ def list_features(paths: Sequence[Path], *, layout: str) -> list[ForeignSlide]:
     return list(slides.values())
 
 
-def _score(features: FeatureFile, loaded: LoadedModel, *, folder: Path, device: torch.device) -> StatusRow:
-    prediction: SlidePrediction | None = None
-    files: dict[str, str] = {}
+def _infer(
+    slide: ForeignSlide, given: GivenFeatures, models: Sequence[LoadedModel], *, device: torch.device
+) -> SlideResult:
+    started = time.perf_counter()
+    features = read_foreign_slide(slide, slide_mpp=given.slide_mpp, encoder=given.encoder)
+    read = time.perf_counter()
+    answer: Answer | None = None
     if features.header["status"] == SlideStatus.OK:
-        prediction = predict_slide(loaded, features, device=device)
-        files = _write_tiles(features, prediction, loaded, folder=folder)
-        features.header["reason"] = unlike_training_note(prediction)
-    count = 0 if prediction is None else len(features.coords)
-    status = status_row(features.header, step=STEP, tiles=count, seconds=0.0)
-    write_prediction_json(
-        folder / PREDICTION,
-        SlideOutcome(features.slide_id, status.status, status.reason, tiles=count, prediction=prediction),
-        slide_header=features.header,
-        model_header=loaded.header,
-        files=files,
+        answer = score_features(features, models, device=device)
+    seconds = {"embed": read - started, "score": time.perf_counter() - read}
+    return slide_result(
+        features,
+        answer,
+        models=models,
+        thumbnail=None,
+        inputs_hash=_features_hash(features, models),
+        seconds={name: round(value, 3) for name, value in seconds.items()},
     )
-    return status
 
 
-def _write_tiles(
-    features: FeatureFile, prediction: SlidePrediction, loaded: LoadedModel, *, folder: Path
-) -> dict[str, str]:
-    header, classes = features.header, loaded.header["classes"]
-    edge = float(header["tile_level0_px"])
-    tiles = tile_table(
-        prediction, coords=features.coords, tile_level0_px=edge, tile_labels=features.tile_labels
-    )
-    described = {
-        **stamp("tile_scores", without_paths(loaded.header["sections"])),
+def _features_hash(features: FeatureFile, models: Sequence[LoadedModel]) -> str:
+    identity = {
         "slide_id": features.slide_id,
+        "features": array_hash(features.features),
+        "coords": array_hash(features.coords),
+        "slide_mpp": features.header["slide_mpp"],
+        "models": content_hash(models_identity(models)),
     }
-    write_tiles_csv(folder / TILES_CSV, tiles, classes=classes, header=described)
-    written = [TILES_CSV]
-    if edge > 0 and header.get("coords_given", True):
-        x, y = (int(value) for value in header["bounds"][:2])
-        write_tiles_geojson(
-            folder / TILES_GEOJSON, tiles, slide_id=features.slide_id, origin=(x, y), classes=classes
-        )
-        written.append(TILES_GEOJSON)
-    return {name: file_hash(folder / name) for name in written}
+    return inputs_hash(STEP, identity)

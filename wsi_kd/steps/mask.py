@@ -10,6 +10,7 @@ import shapely
 from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.core.errors import BadInput, SlideProblem, WsiKdError
 from wsi_kd.core.files import file_hash
+from wsi_kd.core.progress import slide_progress
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.settings.all import Settings
@@ -71,16 +72,18 @@ def run_mask(
     """
     network = mask_network(settings)
     statuses = []
-    for row in rows:
-        started = time.perf_counter()
-        inputs = _inputs(row, settings, network)
-        path = masks_dir / f"{row.slide_id}.geojson"
-        tissue = _kept(path, inputs)
-        if tissue is None:
-            tissue = _mask_slide(row, settings, inputs, network=network)
-            write_tissue(path, tissue)
-        seconds = time.perf_counter() - started
-        statuses.append(status_row(tissue.header, step=STEP, tiles=0, seconds=seconds))
+    with slide_progress(STEP, total=len(rows)) as finish:
+        for row in rows:
+            started = time.perf_counter()
+            inputs = _inputs(row, settings, network)
+            path = masks_dir / f"{row.slide_id}.geojson"
+            tissue = _kept(path, inputs)
+            if tissue is None:
+                tissue = _mask_slide(row, settings, inputs, network=network)
+                write_tissue(path, tissue)
+            seconds = time.perf_counter() - started
+            statuses.append(status_row(tissue.header, step=STEP, tiles=0, seconds=seconds))
+            finish(statuses[-1])
     write_status(status_path, statuses, stamp(STEP, _sections(settings)))
     return statuses
 

@@ -9,11 +9,13 @@ import torch
 from wsi_kd.bags.manifest import Manifest, SlideRow
 from wsi_kd.core.device import choose_device
 from wsi_kd.core.errors import BadInput
+from wsi_kd.core.progress import progress
 from wsi_kd.core.provenance import stamp
 from wsi_kd.features.store import FeatureFile, read_features
 from wsi_kd.inference.calls import slide_call
-from wsi_kd.inference.predict import SLIDE_SCORES, SlidePrediction, slide_scores
+from wsi_kd.inference.likeness import is_out_of_distribution, limit_of
 from wsi_kd.inference.slide import predict_slide
+from wsi_kd.inference.slide_prediction import SLIDE_SCORES, SlidePrediction, slide_scores
 from wsi_kd.inference.tables import BINARY, PredictionRow, tile_table, write_predictions, write_tiles_csv
 from wsi_kd.settings.all import Settings
 from wsi_kd.steps.scored_models import LAST_FOLDER, has_annotations, manifest_rows
@@ -30,6 +32,7 @@ MODEL_FACTS = (
     "threshold_split",
     "student_pooling",
     "top_k",
+    "out_of_distribution",
     "weights_sha256",
 )
 """Members of a checkpoint's header that a prediction table repeats."""
@@ -77,10 +80,12 @@ def run_predict(
         facts = {key: loaded.header[key] for key in MODEL_FACTS}
         jobs.append(_Job(loaded, folder, with_tiles=with_tiles, facts=facts, made_with=made_with))
     rows: list[list[PredictionRow]] = [[] for _ in jobs]
-    for row, part in slides:
-        slide = read_features(features_dir / f"{row.slide_id}.h5")
-        for job, scored in zip(jobs, rows, strict=True):
-            scored.append(_predict(job, slide, row=row, part=part, device=device))
+    with progress("predict", total=len(slides), unit="slides") as advance:
+        for row, part in slides:
+            slide = read_features(features_dir / f"{row.slide_id}.h5")
+            for job, scored in zip(jobs, rows, strict=True):
+                scored.append(_predict(job, slide, row=row, part=part, device=device))
+            advance(slide_id=row.slide_id, note=part)
     for job, scored in zip(jobs, rows, strict=True):
         header = {**stamp("predictions", made_with), **job.facts}
         write_predictions(job.out_dir / "predictions.csv", scored, classes=manifest.classes, header=header)
@@ -143,6 +148,8 @@ def _prediction_row(
         student_call=""
         if student is None
         else slide_call(student.deployed, classes=classes, threshold=thresholds["student"]),
+        feature_distance=prediction.feature_distance,
+        out_of_distribution=is_out_of_distribution(prediction.feature_distance, limit_of(header)),
         class_probabilities=tuple(teacher.tolist()),
         **fields,
         **by_class,

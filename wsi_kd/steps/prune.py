@@ -17,8 +17,8 @@ from wsi_kd.report.svg import standalone_svg
 from wsi_kd.settings.all import Settings, parse_settings
 from wsi_kd.steps.scored_models import manifest_rows
 from wsi_kd.steps.split import read_splits
-from wsi_kd.steps.train import choose_thresholds
 from wsi_kd.steps.train_large import SAME_FEATURES
+from wsi_kd.steps.train_validation import choose_thresholds, score_validation
 from wsi_kd.training.checkpoint import LoadedModel, load_model, save_model
 from wsi_kd.training.plan import GatedLayer
 from wsi_kd.training.pruning import (
@@ -181,7 +181,7 @@ def _save(
     """Write one narrow model; how its thresholds are chosen is what the wide one's header says."""
     trained = parse_settings({"train": wide.header["settings"]["train"]}, where="the model's own settings")
     own = trained.train.model_copy(update={"device": settings.train.device})
-    thresholds = choose_thresholds(made.model, val, settings=own)
+    thresholds = choose_thresholds(score_validation(made.model, val, settings=own), settings=own)
     origin = {"weights_sha256": wide.header["weights_sha256"], **told}
     header = {**wide.header, "model": made.described, "thresholds": thresholds, "pruned_from": origin}
     save_model(out_dir, name, made.model, header=header)

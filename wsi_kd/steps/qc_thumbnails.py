@@ -12,6 +12,7 @@ import cv2
 from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.core.errors import BadInput, RunFailed, SlideProblem
 from wsi_kd.core.files import file_hash, publish, publish_text
+from wsi_kd.core.progress import progress
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.core.shapes import Pixels
 from wsi_kd.report.qc_outlines import Outline, draw_outlines
@@ -69,7 +70,13 @@ def make_thumbnails(
         RunFailed: a file could not be written.
     """
     with ThreadPoolExecutor(max(1, workers)) as threads:
-        return list(threads.map(partial(_made, folder=folder, settings=settings), wanted))
+        made = []
+        making = threads.map(partial(_made, folder=folder, settings=settings), wanted)
+        with progress("qc", total=len(wanted), unit="slides") as advance:
+            for item, one in zip(wanted, making, strict=True):
+                made.append(one)
+                advance(slide_id=item.row.slide_id, note=one.note)
+        return made
 
 
 def _made(item: Wanted, *, folder: Path, settings: Settings) -> Made:

@@ -1,31 +1,25 @@
-"""Step report: metrics, predictions, histories, slides of a run -> report/index.html, report/metrics.json."""
+"""Step report: a run's metrics, predictions, histories and slides -> report/index.html and its data files."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
-
-import numpy as np
-from jaxtyping import Float64
+from typing import Any
 
 from wsi_kd.bags.manifest import Manifest
-from wsi_kd.core.errors import SlideProblem
-from wsi_kd.core.files import publish_json, publish_text, read_json, read_table, sidecar
-from wsi_kd.core.provenance import check_schema, git_state
-from wsi_kd.core.records import SlideStatus
+from wsi_kd.core.files import publish_text, read_json, sidecar
+from wsi_kd.core.provenance import git_state
 from wsi_kd.evaluation.schema import Metrics
 from wsi_kd.inference.export import without_paths
-from wsi_kd.inference.tables import TileTable, read_predictions, read_tiles_csv
 from wsi_kd.report.build import build_page
-from wsi_kd.report.gallery import Chosen, SlideView, choose_slides, slide_card
+from wsi_kd.report.gallery import slide_card
+from wsi_kd.report.gallery_choice import ChosenKey, choose_slides
 from wsi_kd.report.page import Card
-from wsi_kd.report.record import ModelRun, RunRecord
+from wsi_kd.report.record import RunRecord
 from wsi_kd.report.render import render_page
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.results import ReportSettings
-from wsi_kd.slides.icc import Color
-from wsi_kd.slides.pyramid import read_thumbnail
-from wsi_kd.slides.reader import open_slide
-from wsi_kd.steps.status import read_status
+from wsi_kd.steps.report_files import ReportData, read_report_files, write_report_files
+from wsi_kd.steps.report_inputs import read_run
+from wsi_kd.steps.report_slides import Seen, look_at, slides_of
 
 COMMANDS = (
     "# the whole run; what is done and unchanged is kept",
@@ -35,19 +29,8 @@ COMMANDS = (
 )
 
 
-class _Slides(NamedTuple):
-    """Where the gallery's slides are and how they are read."""
-
-    results_dir: Path
-    paths: Mapping[str, Path]
-    mpps: Mapping[str, float]
-    background: Literal["metadata", "white"]
-    color: Color
-    heatmap_px: int
-
-
 def run_report(manifest: Manifest, *, results_dir: Path, settings: Settings) -> Path:
-    """Write `report/index.html`, one self-contained page, and `report/metrics.json`; return the page's path.
+    """Write the data files of `report/`, then from them `report/index.html`, one self-contained page.
 
     Slides are read again for the gallery; one that cannot be read any more is shown without pictures, with
     the reason.
@@ -57,109 +40,54 @@ def run_report(manifest: Manifest, *, results_dir: Path, settings: Settings) -> 
         results_dir: the finished run.
         settings: sections `run` (title) and `report` are used.
 
+    Returns:
+        The page's path.
+
     Raises:
         BadInput: metrics, predictions or histories that are missing, damaged or of another version.
         RunFailed: a file could not be written.
     """
-    metrics = _read_metrics(results_dir / "evaluation" / "metrics.json")
-    statuses = tuple(read_status(results_dir / "status.csv"))
-    models = tuple(_read_models(results_dir, metrics))
-    headers = [_model_header(results_dir, model) for model in models]
-    chosen = choose_slides(models, count=settings.report.gallery_slides, negative=metrics["classes"][0])
-    slides = _Slides(
-        results_dir,
-        paths={row.slide_id: row.path for row in manifest.rows},
-        mpps={row.slide_id: row.slide_mpp for row in statuses},
-        background=headers[0]["sections"]["slides"]["background"] if headers else "metadata",
-        color=headers[0]["sections"]["slides"].get("color", "as_stored") if headers else "as_stored",
-        heatmap_px=settings.report.heatmap_px,
+    run = read_run(results_dir, manifest)
+    recorded = _recorded_settings(results_dir, run.metrics, headers=run.headers, report=settings.report)
+    slides = slides_of(results_dir, manifest, run, report=settings.report)
+    count, negative = settings.report.gallery_slides, run.metrics["classes"][0]
+    seen = {
+        one.key: look_at(one, slides) for one in choose_slides(run.models, count=count, negative=negative)
+    }
+    tiles = tuple(tile for one in seen.values() if one.view is not None for tile in one.view.shown)
+    folder = results_dir / "report"
+    write_report_files(
+        folder,
+        ReportData(run.metrics, run.models, run.slides, tiles, run.jobs),
+        settings={"title": settings.run.title, "report": settings.report.model_dump(mode="json")},
     )
+    data = read_report_files(folder)
     record = RunRecord(
         title=settings.run.title,
-        metrics=metrics,
-        statuses=statuses,
-        models=models,
-        cards=tuple(_card(one, slides) for one in chosen),
-        settings=_recorded_settings(results_dir, metrics, headers=headers, report=settings.report),
+        metrics=data.metrics,
+        slides=data.slides,
+        models=data.models,
+        jobs=data.jobs,
+        cards=_cards(data, seen, count=count),
+        settings=recorded,
         git=git_state(),
         commands=COMMANDS,
     )
-    page = results_dir / "report" / "index.html"
-    publish_json(results_dir / "report" / "metrics.json", metrics)
+    page = folder / "index.html"
     publish_text(page, render_page(build_page(record)))
     return page
 
 
-def _card(chosen: Chosen, slides: _Slides) -> Card:
-    """Describe one slide; the note says why it has no picture."""
-    slide_id = chosen.row.slide_id
-    tiles_dir = _folder(slides.results_dir, "predictions", model=chosen.model) / "tiles"
-    tiles = read_tiles_csv(tiles_dir / f"{slide_id}.csv")
-    if slide_id not in slides.paths:
-        return slide_card(chosen, None, note="No picture: the manifest does not name this slide any more.")
-    try:
-        return slide_card(chosen, _view(slide_id, tiles, slides))
-    except SlideProblem as problem:
-        return slide_card(chosen, None, note=f"No picture: {problem.reason}")
-
-
-def _view(slide_id: str, tiles: TileTable, slides: _Slides) -> SlideView:
-    slide_mpp = slides.mpps[slide_id]
-    if not tiles.tile_level0_px:
-        raise SlideProblem(SlideStatus.MISSING_FEATURES, "its features came without positions or tile sizes")
-    if not slide_mpp:
-        raise SlideProblem(SlideStatus.MISSING_MPP, "its resolution is unknown; see the column slide_mpp")
-    with open_slide(slides.paths[slide_id], background=slides.background) as reader:
-        longer_px = max(reader.bounds.width_level0_px, reader.bounds.height_level0_px)
-        thumbnail_mpp = slide_mpp * longer_px / slides.heatmap_px
-        thumbnail = read_thumbnail(
-            reader, slide_mpp=slide_mpp, thumbnail_mpp=thumbnail_mpp, color=slides.color
-        )
-    return SlideView(*thumbnail, slide_mpp=slide_mpp, tiles=tiles)
-
-
-def _read_metrics(path: Path) -> Metrics:
-    remake = "wsi-kd evaluate"
-    metrics = read_json(path, remake=remake)
-    check_schema(metrics, "metrics", where=path, remake=remake)
-    return cast("Metrics", metrics)
-
-
-def _read_models(results_dir: Path, metrics: Metrics) -> Iterator[ModelRun]:
-    for recipe, measured in metrics["recipes"].items():
-        for model in measured["models"]:
-            run = ModelRun(recipe, model["seed"], model["fold"], model["epoch"], history={}, test=())
-            predictions = read_predictions(_folder(results_dir, "predictions", model=run) / "predictions.csv")
-            yield run._replace(
-                history=_read_history(_folder(results_dir, "models", model=run) / "history.csv"),
-                test=tuple(row for row in predictions.rows if row.part == "test"),
-            )
-
-
-def _read_history(path: Path) -> dict[str, Float64[np.ndarray, "epochs"]]:
-    """Return the columns that hold numbers; an empty cell is NaN."""
-    table = read_table(path, remake="wsi-kd train")
-    columns = {name: [row[name] for row in table] for name in (table[0] if table else ())}
-    return {name: _numbers(cells) for name, cells in columns.items() if all(map(_is_number, cells))}
-
-
-def _numbers(cells: Sequence[str]) -> Float64[np.ndarray, "epochs"]:
-    return np.array([float(cell) if cell else np.nan for cell in cells], dtype=np.float64)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell or "nan")
-    except ValueError:
-        return False
-    return True
-
-
-def _model_header(results_dir: Path, model: ModelRun) -> dict[str, Any]:
-    path = _folder(results_dir, "models", model=model) / "model.json"
-    header = read_json(path, remake="wsi-kd train")
-    check_schema(header, "model", where=path, remake="wsi-kd train")
-    return header
+def _cards(data: ReportData, seen: Mapping[ChosenKey, Seen], *, count: int) -> tuple[Card, ...]:
+    """Describe each slide of the gallery by the files' numbers and the slide's pixels."""
+    cards = []
+    for chosen in choose_slides(data.models, count=count, negative=data.metrics["classes"][0]):
+        view, note = seen[chosen.key]
+        if view is not None:
+            shown = tuple(tile for tile in data.tiles if tile.chosen == chosen.key)
+            view = view._replace(shown=shown)
+        cards.append(slide_card(chosen, view, note=note))
+    return tuple(cards)
 
 
 def _recorded_settings(
@@ -178,7 +106,3 @@ def _recorded_settings(
         **metrics["settings"],
         "report": report.model_dump(mode="json"),
     }
-
-
-def _folder(results_dir: Path, kind: str, *, model: ModelRun) -> Path:
-    return results_dir / kind / model.recipe / f"seed{model.seed}" / f"fold{model.fold}"

@@ -13,6 +13,7 @@ from wsi_kd.claims.measured import Measured, from_json, measure, to_json
 from wsi_kd.claims.registry import CLAIMS
 from wsi_kd.core.errors import BadInput, RunFailed, unknown_name
 from wsi_kd.core.files import content_hash, file_hash, publish_json, publish_text, read_json
+from wsi_kd.core.progress import progress
 from wsi_kd.core.provenance import git_state, stamp
 from wsi_kd.report.claims import ClaimRecord, claim_svg, claims_page
 from wsi_kd.report.render import render_page
@@ -78,9 +79,11 @@ def run_reproduce(
     _make_folder(out_dir)
     code = code_hash()
     finished: dict[str, Finished] = {}
-    for one in _finish(claims, seeds=seeds, out_dir=out_dir, processes=processes, code=code):
-        finished[one.claim.method] = one
-        tell(one)
+    with progress("reproduce", total=len(claims), unit="claims") as advance:
+        for one in _finish(claims, seeds=seeds, out_dir=out_dir, processes=processes, code=code):
+            finished[one.claim.method] = one
+            tell(one)
+            advance(note=one.claim.method)
     ordered = [finished[claim.method] for claim in claims]
     records = [ClaimRecord(one.claim, one.measured) for one in ordered]
     page = out_dir / "index.html"

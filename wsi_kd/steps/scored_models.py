@@ -11,6 +11,8 @@ from wsi_kd.bags.manifest import Manifest, SlideRow
 from wsi_kd.bags.splits import Fold
 from wsi_kd.bags.tables import listed
 from wsi_kd.core.errors import BadInput
+from wsi_kd.core.shapes import TileLabels
+from wsi_kd.evaluation.froc import SlideDetections, detect_all
 from wsi_kd.evaluation.instance_measures import attention_evidence
 from wsi_kd.evaluation.localization import TileScores
 from wsi_kd.evaluation.slide_metrics import BINARY, SlideScores
@@ -18,6 +20,7 @@ from wsi_kd.inference.attention import attention_times_tiles
 from wsi_kd.inference.tables import (
     PredictionRow,
     PredictionTable,
+    TileTable,
     read_predictions,
     read_tiles_csv,
 )
@@ -44,6 +47,10 @@ class ModelTiles(NamedTuple):
     labels: Bool[np.ndarray, "tiles"]
     slide: Int64[np.ndarray, "tiles"]
     """Position of the tile's slide in the model's `test_rows`."""
+    detections: dict[str, tuple[SlideDetections | None, ...]]
+    """By tile score what it detects in each of the `test_rows`; None of a slide without tile labels."""
+    no_detections: str
+    """Why `detections` is empty."""
 
 
 def read_model(folder: Path, classes: Sequence[str]) -> ModelPredictions:
@@ -122,43 +129,76 @@ def has_annotations(manifest: Manifest) -> bool:
     return any(row.annotation is not None for row in manifest.rows)
 
 
-def read_tiles(model: ModelPredictions) -> ModelTiles:
+def read_tiles(model: ModelPredictions, *, with_detections: bool) -> ModelTiles:
     """Read the model's tiles, one slide at a time, and keep those with a known label.
 
-    A tile of a negative slide is negative by the definition of a bag, annotated or not.
+    A tile of a negative slide is negative by the definition of a bag, annotated or not. Detections are made
+    from all tiles of a slide, known or not, before they are let go.
 
     Raises:
         BadInput: missing or damaged files.
     """
     kept: dict[str, list[np.ndarray]] = {}
     labels, slides = [], []
+    found: dict[str, list[SlideDetections | None]] = {}
+    reason = "" if with_detections else "detections are made of the selected models alone"
     for index, row in enumerate(model.test_rows):
         tiles = read_tiles_csv(model.folder / "tiles" / f"{row.slide_id}.csv")
-        negative = row.label == model.table.header["classes"][0]
-        truth = np.zeros_like(tiles.tile_labels) if negative else tiles.tile_labels
+        truth = _truth(row, tiles, negative=model.table.header["classes"][0])
         known = truth >= 0
-        attention, evidence = attention_times_tiles(tiles.attention), tiles.evidence_score
-        scores = {
-            "attention": attention,
-            "attention_evidence": attention_evidence(attention, evidence),
-            "evidence": evidence,
-        }
-        if tiles.student_score is not None:
-            scores["student"] = tiles.student_score
+        scores = _scores_of(tiles)
         for name, values in scores.items():
             kept.setdefault(name, []).append(values[known])
         labels.append(truth[known] == 1)
         slides.append(np.full(int(known.sum()), index, dtype=np.int64))
+        if not tiles.tile_level0_px:
+            reason = reason or f"{row.slide_id}: its features came without positions or tile sizes"
+        if not reason:
+            detected = _detected(scores, truth, tiles)
+            for name, one in detected.items():
+                found.setdefault(name, []).append(one)
     joined = {name: np.concatenate(parts) for name, parts in kept.items()}
-    return ModelTiles(joined, np.concatenate(labels), np.concatenate(slides))
+    detections = {} if reason else {name: tuple(each) for name, each in found.items()}
+    return ModelTiles(joined, np.concatenate(labels), np.concatenate(slides), detections, reason)
 
 
-def slide_scores(model: ModelPredictions, score: str, classes: Sequence[str]) -> SlideScores:
-    """Return one of `SLIDE_SCORES` of the test slides."""
-    rows = model.test_rows
+def _truth(row: PredictionRow, tiles: TileTable, *, negative: str) -> TileLabels:
+    if not row.label:
+        return np.full_like(tiles.tile_labels, -1)
+    return np.zeros_like(tiles.tile_labels) if row.label == negative else tiles.tile_labels
+
+
+def _scores_of(tiles: TileTable) -> dict[str, Float64[np.ndarray, "tiles"]]:
+    attention, evidence = attention_times_tiles(tiles.attention), tiles.evidence_score
+    scores = {
+        "attention": attention,
+        "attention_evidence": attention_evidence(attention, evidence),
+        "evidence": evidence,
+    }
+    if tiles.student_score is not None:
+        scores["student"] = tiles.student_score
+    return scores
+
+
+def _detected(
+    scores: dict[str, Float64[np.ndarray, "tiles"]], truth: TileLabels, tiles: TileTable
+) -> dict[str, SlideDetections | None]:
+    """Detect on all tiles; a score that is no number detects nothing (evaluate says so of its labels)."""
+    if not (truth >= 0).any():
+        return dict.fromkeys(scores)
+    finite = {name: np.where(np.isfinite(values), values, -np.inf) for name, values in scores.items()}
+    return {**detect_all(finite, truth, coords=tiles.coords, tile_level0_px=tiles.tile_level0_px)}
+
+
+def slide_scores(
+    model: ModelPredictions, score: str, classes: Sequence[str], *, part: str = "test"
+) -> SlideScores:
+    """Return one of `SLIDE_SCORES` of the slides of a part (val or test) that have a label."""
+    rows = [row for row in model.table.rows if row.part == part and row.label]
     values = np.array([getattr(row, f"{score}_probability") for row in rows], dtype=np.float64)
     threshold = model.table.header["thresholds"][score]
     field = "class_probabilities" if score == "teacher" else f"{score}_class_probabilities"
+    probabilities = np.array([getattr(row, field) for row in rows], dtype=np.float64)
     many = len(classes) > BINARY
     return SlideScores(
         seed=model.table.header["seed"],
@@ -167,8 +207,8 @@ def slide_scores(model: ModelPredictions, score: str, classes: Sequence[str]) ->
         case_ids=tuple(row.case_id for row in rows),
         labels=np.array([list(classes).index(row.label) for row in rows], dtype=np.int64),
         scores=values,
-        calls=values >= threshold,
-        class_probabilities=np.array([getattr(row, field) for row in rows]) if many else None,
+        calls=values >= (np.inf if threshold is None else threshold),
+        class_probabilities=probabilities.reshape(-1, len(classes)) if many else None,
         threshold=threshold,
     )
 
@@ -182,5 +222,9 @@ def tile_scores(model: ModelPredictions, tiles: ModelTiles, score: str) -> TileS
         labels=tiles.labels,
         slide=tiles.slide,
         case_ids=tuple(row.case_id for row in model.test_rows),
-        positive_slides=np.array([row.label != model.table.header["classes"][0] for row in model.test_rows]),
+        positive_slides=np.array(
+            [row.label != model.table.header["classes"][0] for row in model.test_rows], dtype=bool
+        ),
+        detections=tiles.detections.get(score, ()),
+        no_detections=tiles.no_detections,
     )

@@ -1,6 +1,5 @@
 """Step split: status tables and manifest -> status.csv (each slide once) and splits.csv (who is where)."""
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from wsi_kd.bags.splits import Fold, plan_folds
 from wsi_kd.bags.tables import listed
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import publish_table, read_json, read_table, sidecar
+from wsi_kd.core.messages import say, warn
 from wsi_kd.core.provenance import check_schema, stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.settings.all import Settings
@@ -61,7 +61,7 @@ def run_split(
     statuses = _statuses(manifest, status_paths)
     described = stamp("splits", {"split": settings.split.model_dump(mode="json")})
     write_status(status_path, statuses, described)
-    sys.stderr.write(f"split: {_excluded_line(statuses)}\n")
+    _tell_excluded(statuses)
     folds = plan_folds(
         manifest.rows,
         folds=settings.split.folds,
@@ -118,11 +118,14 @@ def _statuses(manifest: Manifest, status_paths: Sequence[Path]) -> list[StatusRo
     return [status_of[row.slide_id] for row in manifest.rows]
 
 
-def _excluded_line(statuses: Sequence[StatusRow]) -> str:
+def _tell_excluded(statuses: Sequence[StatusRow]) -> None:
     failed = Counter(str(row.status) for row in statuses if row.status != SlideStatus.OK)
     why = ", ".join(f"{count} {status}" for status, count in sorted(failed.items()))
-    line = f"{sum(failed.values())} of {len(statuses)} slides are excluded"
-    return f"{line}: {why}" if why else line
+    line = f"split: {sum(failed.values())} of {len(statuses)} slides are excluded"
+    if why:
+        warn(f"{line}: {why}")
+    else:
+        say(line)
 
 
 def _tell_unplaced(statuses: Sequence[StatusRow], folds: Sequence[Fold]) -> None:
@@ -132,7 +135,7 @@ def _tell_unplaced(statuses: Sequence[StatusRow], folds: Sequence[Fold]) -> None
     ]
     if unplaced:
         told = f"{len(unplaced)} usable slides stand in no part of the given splits"
-        sys.stderr.write(f"split: {told}: {listed(unplaced)}\n")
+        warn(f"split: {told}: {listed(unplaced)}")
 
 
 def _table(rows: Sequence[SlideRow], folds: Sequence[Fold]) -> list[list[str]]:

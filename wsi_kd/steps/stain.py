@@ -12,6 +12,8 @@ import numpy as np
 from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.core.errors import BadInput, SlideProblem
 from wsi_kd.core.files import publish_json
+from wsi_kd.core.messages import warn
+from wsi_kd.core.progress import progress
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.features.stain.fits import CannotFit, PixelRows, as_numbers
@@ -84,19 +86,22 @@ def _gather(rows: Sequence[SlideRow], tiles_dir: Path, settings: Settings) -> _C
     wanted = COHORT_PIXELS // (stain.tiles * max(1, len(rows)))
     numbers = {"seed": stain.seed, "tiles": stain.tiles}
     cohort = _Cohort({}, {})
-    for row in rows:
-        tiles = read_tiles(tiles_dir / f"{row.slide_id}.h5")
-        if tiles.header["status"] != SlideStatus.OK:
-            cohort.left_out[row.slide_id] = str(tiles.header["status"])
-            continue
-        try:
-            cohort.pixels[row.slide_id] = slide_pixels(
-                tiles,
-                row,
-                numbers=numbers,
-                slides=settings.slides,
-                pixels_per_tile=max(1, min(wanted, PIXELS_PER_TILE)),
-            )
-        except (SlideProblem, CannotFit) as fault:
-            cohort.left_out[row.slide_id] = str(fault)
+    with progress("stain", total=len(rows), unit="slides") as advance:
+        for row in rows:
+            tiles = read_tiles(tiles_dir / f"{row.slide_id}.h5")
+            advance(slide_id=row.slide_id)
+            if tiles.header["status"] != SlideStatus.OK:
+                cohort.left_out[row.slide_id] = str(tiles.header["status"])
+                continue
+            try:
+                cohort.pixels[row.slide_id] = slide_pixels(
+                    tiles,
+                    row,
+                    numbers=numbers,
+                    slides=settings.slides,
+                    pixels_per_tile=max(1, min(wanted, PIXELS_PER_TILE)),
+                )
+            except (SlideProblem, CannotFit) as fault:
+                cohort.left_out[row.slide_id] = str(fault)
+                warn(f"stain: {row.slide_id}: left out: {fault}", slide_id=row.slide_id)
     return cohort

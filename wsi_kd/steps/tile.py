@@ -10,6 +10,7 @@ import numpy as np
 from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.core.errors import BadInput, SlideProblem
 from wsi_kd.core.files import file_hash
+from wsi_kd.core.progress import slide_progress
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.core.shapes import Coords, TileLabels
@@ -55,16 +56,18 @@ def run_tile(
     if negative_label is None and settings.run.classes:
         negative_label = settings.run.classes[0]
     statuses = []
-    for row in rows:
-        started = time.perf_counter()
-        tissue = read_tissue(masks_dir / f"{row.slide_id}.geojson")
-        path = tiles_dir / f"{row.slide_id}.h5"
-        tiles = _kept(path, _inputs_hash(tissue, row, settings.tile, negative_label=negative_label))
-        if tiles is None:
-            tiles = tile_slide(tissue, row, settings, negative_label=negative_label)
-            write_tiles(path, tiles)
-        seconds = time.perf_counter() - started
-        statuses.append(status_row(tiles.header, step=STEP, tiles=len(tiles.coords), seconds=seconds))
+    with slide_progress(STEP, total=len(rows)) as finish:
+        for row in rows:
+            started = time.perf_counter()
+            tissue = read_tissue(masks_dir / f"{row.slide_id}.geojson")
+            path = tiles_dir / f"{row.slide_id}.h5"
+            tiles = _kept(path, _inputs_hash(tissue, row, settings.tile, negative_label=negative_label))
+            if tiles is None:
+                tiles = tile_slide(tissue, row, settings, negative_label=negative_label)
+                write_tiles(path, tiles)
+            seconds = time.perf_counter() - started
+            statuses.append(status_row(tiles.header, step=STEP, tiles=len(tiles.coords), seconds=seconds))
+            finish(statuses[-1])
     write_status(status_path, statuses, stamp(STEP, {"tile": settings.tile.model_dump(mode="json")}))
     return statuses
 

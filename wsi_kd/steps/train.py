@@ -1,30 +1,23 @@
 """Step train: one recipe, seed and fold -> the selected and the last model, and the history."""
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-
-import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wsi_kd.bags.datasets import MUST_AGREE, BagSet, load_bags
 from wsi_kd.bags.manifest import Manifest
 from wsi_kd.bags.splits import Fold
-from wsi_kd.core.device import choose_device
 from wsi_kd.core.errors import BadInput, unknown_name
 from wsi_kd.core.files import publish_table
+from wsi_kd.core.progress import progress
 from wsi_kd.core.provenance import stamp
-from wsi_kd.evaluation.classification import choose_threshold
-from wsi_kd.inference.predict import SLIDE_SCORES, predict_bag, slide_scores
-from wsi_kd.mil.weno import TeacherStudent
 from wsi_kd.settings.all import Settings
-from wsi_kd.settings.models import DISTILLING, TrainSettings
+from wsi_kd.settings.models import DISTILLING
 from wsi_kd.steps.split import read_splits
 from wsi_kd.steps.train_large import load_large, told_of
 from wsi_kd.steps.train_plan import plan_distillation, plan_optimization
 from wsi_kd.steps.train_recipes import RECIPES, recipe_architecture
+from wsi_kd.steps.train_validation import facts_of_validation
 from wsi_kd.training.checkpoint import LoadedModel, save_model
 from wsi_kd.training.distillation_checks import check_distillation
 from wsi_kd.training.loop import OnEpoch, Trained
@@ -59,7 +52,7 @@ def run_train(
     settings: Settings,
     large_dir: Path | None = None,
 ) -> None:
-    """Train on the fold's train part, select and choose thresholds on its val part; test is not read.
+    """Train on the fold's train part, select and set the limits on its val part; test is not read.
 
     Writes `last.safetensors`, `last.json`, `history.csv`, `model.safetensors` and, last of all, `model.json`
     to `out_dir`. A killed run leaves `state.safetensors` there and goes on from it, bit for bit on a CPU.
@@ -87,10 +80,10 @@ def run_train(
         "model": (trained.model, trained.selected_epoch),
     }
     _write_history(out_dir / "history.csv", trained, facts)
+    case_of = {row.slide_id: row.case_id for row in manifest.rows}
     for name, (model, epoch) in models.items():
-        thresholds = choose_thresholds(model, val, settings=settings.train)
-        header = {**facts, "epoch": epoch, "thresholds": thresholds}
-        save_model(out_dir, name, model, header=header)
+        chosen = facts_of_validation(model, val, case_of=case_of, settings=settings.train)
+        save_model(out_dir, name, model, header={**facts, "epoch": epoch, **chosen})
     remove_state(out_dir)
     remove_candidates(out_dir)
 
@@ -155,21 +148,12 @@ def _check_features(bags: BagSet, settings: Settings) -> None:
 
 
 def _train_with_progress(job: Job, train: BagSet, val: BagSet, *, work_dir: Path) -> Trained:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("validation loss {task.fields[loss]:.4f}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        what = f"{job.recipe} seed {job.seed} fold {job.fold}"
-        trainings = len(CANDIDATES) if job.recipe == "auto" else 1
-        total = trainings * job.settings.train.epochs
-        task = bar.add_task(what, total=total, loss=float("nan"))
+    what = f"train {job.recipe} seed {job.seed} fold {job.fold}"
+    trainings = len(CANDIDATES) if job.recipe == "auto" else 1
+    with progress(what, total=trainings * job.settings.train.epochs, unit="epochs") as advance:
 
         def on_epoch(row: HistoryRow) -> None:
-            bar.update(task, advance=1, loss=row["selection_loss"])
+            advance(note=f"validation loss {row['selection_loss']:.4f}")
 
         return train_recipe(job, train, val, work_dir=work_dir, on_epoch=on_epoch)
 
@@ -232,41 +216,6 @@ def slide_sections(header: Mapping[str, Any], settings: Settings) -> dict[str, A
             return made_with
         names = ("slides", "adopt")
     return {name: getattr(settings, name).model_dump(mode="json") for name in names}
-
-
-def choose_thresholds(
-    model: TeacherStudent, val: BagSet, *, settings: TrainSettings
-) -> dict[str, float | None]:
-    """Return the operating point of every slide score on the validation part; the student's None without one.
-
-    Both poolings of the student have their own, for both are evaluated.
-    """
-    device = choose_device(settings.device)
-    model.to(device)
-    scored = [
-        slide_scores(
-            predict_bag(
-                model,
-                val.features[start:end],
-                student_pooling=settings.student_pooling,
-                top_k=settings.top_k,
-                device=device,
-            )
-        )
-        for start, end in pairwise(val.offsets)
-    ]
-    labels = (val.labels > 0).astype(np.int64)
-    model.to("cpu")
-    return {
-        name: _threshold(labels, [scores[name] for scores in scored], settings) if name in scored[0] else None
-        for name in SLIDE_SCORES
-    }
-
-
-def _threshold(labels: np.ndarray, scores: Sequence[float], settings: TrainSettings) -> float:
-    return choose_threshold(
-        labels, np.asarray(scores), rule=settings.threshold_rule, min_sensitivity=settings.min_sensitivity
-    )
 
 
 def _write_history(path: Path, trained: Trained, facts: dict[str, Any]) -> None:

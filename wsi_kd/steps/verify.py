@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import SIDECAR_SUFFIX, check_table
+from wsi_kd.core.progress import progress
 from wsi_kd.features.foreign import read_foreign_slide
 from wsi_kd.features.foreign_checks import feature_faults
 from wsi_kd.features.foreign_folders import ForeignSlide, find_foreign, foreign_slide
@@ -47,14 +48,15 @@ def verify_paths(paths: Sequence[Path], *, layout: str = "auto") -> Iterator[Ver
     Raises:
         BadInput: nothing there to check.
     """
-    for path in paths:
-        if path.is_dir():
-            found = find_foreign(path, layout)
-            for slide in found.slides.values():
-                yield _verdict(slide)
-            yield from _tables(path)
-        else:
-            yield _verdict(foreign_slide(path, layout))
+    found = {path: _slides(path, layout) for path in paths}
+    with progress("features verify", total=sum(map(len, found.values())), unit="files") as advance:
+        for path, slides in found.items():
+            for slide in slides:
+                verdict = _verdict(slide)
+                advance(slide_id=slide.slide_id, note="; ".join(verdict.faults) or "nothing wrong")
+                yield verdict
+            if path.is_dir():
+                yield from _tables(path)
 
 
 def disagreements(verdicts: Sequence[Verdict]) -> list[str]:
@@ -66,6 +68,12 @@ def disagreements(verdicts: Sequence[Verdict]) -> list[str]:
             values = ", ".join(f"{value} ({count} files)" for value, count in counts.most_common())
             told.append(f"{trait}: {values}")
     return told
+
+
+def _slides(path: Path, layout: str) -> list[ForeignSlide]:
+    if path.is_dir():
+        return list(find_foreign(path, layout).slides.values())
+    return [foreign_slide(path, layout)]
 
 
 def _verdict(slide: ForeignSlide) -> Verdict:

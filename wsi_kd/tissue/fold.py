@@ -12,7 +12,7 @@ from jaxtyping import Float32
 
 from wsi_kd.core.shapes import Mask, Pixels
 from wsi_kd.tissue.cleaning import pieces_with, without_small, without_thin
-from wsi_kd.tissue.optical_density import GlassColor, density_color
+from wsi_kd.tissue.optical_density import GlassColor, mean_density
 
 SMOOTH_UM = 12.0
 """Standard deviation of the blur that evens out single nuclei."""
@@ -42,7 +42,7 @@ def find_folds(
         fold_ratio: how much denser a fold is than what surrounds it.
         min_fold_um2: smallest fold.
     """
-    density = density_color(pixels, glass=glass).density
+    density = mean_density(pixels, glass=glass)
     inside = tissue.astype(np.float32)
     around = _mean_inside(density, inside, AROUND_UM / mpp)
     smooth = _mean_inside(density, inside, SMOOTH_UM / mpp)
@@ -56,9 +56,11 @@ def _mean_inside(
     values: Float32[np.ndarray, "height width"], inside: Float32[np.ndarray, "height width"], sigma_px: float
 ) -> Float32[np.ndarray, "height width"]:
     """Gaussian mean over the pixels inside only."""
-    weight = cv2.GaussianBlur(inside, (0, 0), max(sigma_px, 0.3), borderType=cv2.BORDER_CONSTANT)
     total = cv2.GaussianBlur(values * inside, (0, 0), max(sigma_px, 0.3), borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(total / np.maximum(weight, np.float32(1e-6)), np.float32)
+    weight = cv2.GaussianBlur(inside, (0, 0), max(sigma_px, 0.3), borderType=cv2.BORDER_CONSTANT)
+    np.maximum(weight, np.float32(1e-6), out=weight)
+    total /= weight
+    return np.asarray(total, np.float32)
 
 
 def _long(mask: Mask) -> Mask:
@@ -66,7 +68,7 @@ def _long(mask: Mask) -> Mask:
     count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
     depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1]
     area = stats[:, cv2.CC_STAT_AREA]
-    width = 4 * np.bincount(pieces.ravel(), weights=depth.ravel(), minlength=count) / area
+    width = 4 * np.bincount(pieces[mask], weights=depth[mask], minlength=count) / area
     keep = area >= MIN_LENGTH_TO_WIDTH * width**2
     keep[0] = False
     return np.asarray(keep[pieces])

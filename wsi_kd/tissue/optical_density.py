@@ -6,6 +6,7 @@ when a stain grows stronger: van der Laak et al., Hue-saturation-density (HSD) m
 digital images from transmitted light microscopy, Cytometry 39 (2000), equations 3 to 5.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple, TypeAlias
 
@@ -21,6 +22,7 @@ MIN_DENSITY = 1e-3
 GLASS_SATURATION = 0.12
 GLASS_VALUE = 0.6
 MIN_GLASS_SHARE = 0.005
+STRIP_PX = 256
 _LEVELS = 256
 
 GlassColor: TypeAlias = tuple[int, int, int]
@@ -43,10 +45,29 @@ class DensityColor(NamedTuple):
 
 def density_color(pixels: Pixels, *, glass: GlassColor) -> DensityColor:
     """Split pixels into density and chromaticity; `glass` is the color (RGB) of the light without tissue."""
-    red, green, blue = cv2.split(cv2.LUT(pixels, _table(glass)))
-    density = (red + green + blue) / np.float32(3)
-    divisor = np.maximum(density, np.float32(MIN_DENSITY))
-    return DensityColor(density, red / divisor - 1, (green - blue) / (np.float32(np.sqrt(3)) * divisor))
+    planes = DensityColor(*(np.empty(pixels.shape[:2], np.float32) for _ in DensityColor._fields))
+    for rows in strips(len(pixels)):
+        red, green, blue = cv2.split(cv2.LUT(pixels[rows], _table(glass)))
+        density = (red + green + blue) / np.float32(3)
+        divisor = np.maximum(density, np.float32(MIN_DENSITY))
+        planes.density[rows] = density
+        planes.c_x[rows] = red / divisor - 1
+        planes.c_y[rows] = (green - blue) / (np.float32(np.sqrt(3)) * divisor)
+    return planes
+
+
+def mean_density(pixels: Pixels, *, glass: GlassColor) -> Plane:
+    """Return the density of `density_color` alone."""
+    density = np.empty(pixels.shape[:2], np.float32)
+    for rows in strips(len(pixels)):
+        red, green, blue = cv2.split(cv2.LUT(pixels[rows], _table(glass)))
+        density[rows] = (red + green + blue) / np.float32(3)
+    return density
+
+
+def strips(height: int) -> Iterator[slice]:
+    """Cut an overview into runs of rows: what is computed pixel by pixel needs no second plane beside it."""
+    return (slice(top, top + STRIP_PX) for top in range(0, height, STRIP_PX))
 
 
 def glass_color(pixels: Pixels) -> GlassColor:

@@ -16,6 +16,8 @@ from wsi_kd.tissue.polygons import mask_to_polygons
 
 MAX_MASK_PX = 2**26
 """Pixels of the largest mask that is read: 8,192 x 8,192."""
+SMALLEST_EDGE_PX = 3
+"""A mask with a shorter edge fits slides of nearly any shape: 1 x 1 fits every slide."""
 _GRAY, _GRAY_ALPHA, _RGB, _RGBA = 1, 2, 3, 4
 
 
@@ -53,11 +55,16 @@ def raster_outline(
         The outline in level-0 pixels and the edge of a mask pixel there (the longer one).
 
     Raises:
-        BadInput: the shape fits neither, or both and they differ.
+        BadInput: the mask is too small to tell, its shape fits neither, or both and they differ.
     """
     whole = Box(0, 0, level0_width_px, level0_height_px)
     fitting = [box for box in dict.fromkeys((whole, bounds)) if _fits(mask, box)]
     height, width = mask.shape
+    if min(mask.shape) < SMALLEST_EDGE_PX:
+        raise BadInput(
+            f"{where}: a mask of {width}x{height} px is too small to tell what it lies over; "
+            f"export it with {SMALLEST_EDGE_PX} px or more along each edge"
+        )
     sizes = f"{width}x{height} px; the slide has {whole[2]}x{whole[3]}, its bounds {bounds[2]}x{bounds[3]}"
     if not fitting:
         raise BadInput(

@@ -10,6 +10,7 @@ from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.core.shapes import Mask, Pixels
 from wsi_kd.tissue.cleaning import close_gaps, fill_holes, without_small
+from wsi_kd.tissue.optical_density import strips
 
 TEXTURE_WINDOW_PX = 5
 MIN_VALUE = 0.2
@@ -124,12 +125,25 @@ def saturation_threshold(
 
 
 def _planes(pixels: Pixels) -> _Planes:
-    rgb = cv2.GaussianBlur(pixels, (3, 3), 0).astype(np.float32) / _LEVELS
-    value = rgb.max(axis=2)
-    saturation = (value - rgb.min(axis=2)) / np.maximum(value, np.float32(MIN_VALUE))
-    luminance = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32) / _LEVELS
+    saturation = np.empty(pixels.shape[:2], np.float32)
+    blurred = cv2.GaussianBlur(pixels, (3, 3), 0)
+    for rows in strips(len(pixels)):
+        rgb = blurred[rows].astype(np.float32) / _LEVELS
+        value = rgb.max(axis=2)
+        saturation[rows] = (value - rgb.min(axis=2)) / np.maximum(value, np.float32(MIN_VALUE))
+    del blurred
+    luminance = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    luminance /= _LEVELS
+    return _Planes(luminance, saturation, _texture(luminance))
+
+
+def _texture(luminance: Plane) -> Plane:
+    """Standard deviation in the window around each pixel, with two planes in memory beside the argument."""
     window = (TEXTURE_WINDOW_PX, TEXTURE_WINDOW_PX)
+    variance = luminance * luminance
+    variance = cv2.blur(variance, window, dst=variance)
     mean = cv2.blur(luminance, window)
-    variance = cv2.blur(luminance * luminance, window) - mean * mean
-    texture = np.sqrt(np.maximum(variance, np.float32(0)))
-    return _Planes(luminance, saturation, texture)
+    np.multiply(mean, mean, out=mean)
+    np.subtract(variance, mean, out=variance)
+    np.maximum(variance, np.float32(0), out=variance)
+    return np.asarray(np.sqrt(variance, out=variance))

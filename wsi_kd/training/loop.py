@@ -25,6 +25,7 @@ from wsi_kd.training.gates import RATE, active_count, gate_cost, gate_layer, par
 from wsi_kd.training.image_input import check_projector, set_input
 from wsi_kd.training.losses import LossLedger
 from wsi_kd.training.plan import Architecture, Optimization, StudentPooling
+from wsi_kd.training.spread import fit_spread
 from wsi_kd.training.state import HistoryRow, TrainingState, restore_state, save_state
 from wsi_kd.training.validation import Validation, pool_student, score_validation
 
@@ -116,6 +117,7 @@ def start_run(
         )
         mean, deviation = feature_moments(train)
         model.scaling.fit(mean=mean, deviation=deviation)
+        fit_spread(model, train)
         set_input(model, optimization)
         if optimization.gates is not None:
             gate_layer(model, optimization.gates.layer)

@@ -1,0 +1,142 @@
+"""A small run to look at: drawn slides, made-up scores, written by the code that reads them back."""
+
+import math
+from urllib.parse import unquote
+
+import anyio
+import numpy as np
+from starlette.testclient import TestClient
+
+from wsi_kd.core.provenance import stamp
+from wsi_kd.core.records import SlideStatus, StatusRow
+from wsi_kd.inference.tables import PredictionRow, TileTable, write_predictions, write_tiles_csv
+from wsi_kd.steps.status import write_status
+from wsi_kd.viewer.app import create_app
+from wsi_kd.viewer.desk import Desk
+from wsi_kd.viewer.guard import new_access
+
+CLASSES = ("normal", "tumor")
+EDGE = 256.0
+HOSTILE = "<script>alert(1)</script>\"'\u2028é" + "x" * 60
+TEACHER, STUDENT = "abmil/seed0/fold0", "weno/seed0/fold0"
+HOST = "http://127.0.0.1:8000"
+
+
+def tiles_at(corners, *, student=(), labels=()):
+    """A table of tiles whose evidence is 0.1, 0.2, ..."""
+    count = len(corners)
+    return TileTable(
+        coords=np.array(corners, np.int64).reshape(count, 2),
+        tile_level0_px=EDGE,
+        attention=np.full(count, 1 / count),
+        branch_attention=None,
+        evidence=np.linspace(0.1, 0.1 * count, count)[:, None],
+        student_probability=np.array(student, np.float64)[:, None] if len(student) else None,
+        tile_labels=np.array(labels or [-1] * count, np.int8),
+    )
+
+
+def said(slide_id, *, label="", part="test", teacher=0.2, student=None, call="normal", flag=False):
+    """One line of predictions.csv; both thresholds are 0.5."""
+    with_student = student is not None
+    return PredictionRow(
+        slide_id=slide_id,
+        case_id=slide_id,
+        site="",
+        label=label,
+        part=part,
+        teacher_probability=teacher,
+        student_probability=student,
+        student_max_probability=student,
+        student_topk_probability=student,
+        teacher_call="normal" if teacher < 0.5 else "tumor",
+        student_call=call if with_student else "",
+        threshold_teacher=0.5,
+        threshold_student=0.5 if with_student else None,
+        threshold_student_max=0.5 if with_student else None,
+        threshold_student_topk=0.5 if with_student else None,
+        feature_distance=1.0,
+        out_of_distribution=flag,
+        class_probabilities=(1 - teacher, teacher),
+    )
+
+
+def write_model(run, key, rows, tiles):
+    """Write one model's predictions; `tiles`: table by slide id."""
+    folder = run / "predictions" / key
+    write_predictions(folder / "predictions.csv", rows, classes=CLASSES, header=stamp("predictions", {}))
+    for slide_id, table in tiles.items():
+        header = stamp("tile_scores", {})
+        write_tiles_csv(folder / "tiles" / f"{slide_id}.csv", table, classes=CLASSES, header=header)
+
+
+def write_statuses(run, statuses):
+    """Write status.csv; `statuses`: status and reason by slide id."""
+    rows = [
+        StatusRow(slide_id, SlideStatus(status), reason, "mask", 2, 1.0, 0.5, "tiff", 0.1)
+        for slide_id, (status, reason) in statuses.items()
+    ]
+    write_status(run / "status.csv", rows, stamp("status", {}))
+
+
+def write_manifest(path, lines):
+    path.write_text("slide_id,path,label,annotation\n" + "".join(",".join(line) + "\n" for line in lines))
+    return path
+
+
+def open_viewer(viewed, *, show_labels=False, host="127.0.0.1", signed_in=True):
+    """A client of a viewer that runs in this process, its cookie set."""
+    access = new_access(host=host, port=8000)
+    client = TestClient(create_app(Desk(viewed, show_labels=show_labels), access), base_url=HOST)
+    client.token = access.token
+    if signed_in:
+        client.cookies.set(access.cookie, access.token)
+    return client
+
+
+def places(client):
+    """Index of every slide by its id."""
+    return {slide["slide_id"]: slide["index"] for slide in client.get("/api/slides").json()}
+
+
+def ask_raw(client, target, *, method="GET", headers=()):
+    """Send a request target as it stands, decoded as a server decodes it; returns status, headers, body."""
+    cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+    path, _, query = target.partition("?")
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": unquote(path),
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(b"host", b"127.0.0.1:8000"), (b"cookie", cookie.encode()), *headers],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8000),
+    }
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    async def call():
+        await client.app(scope, receive, send)
+
+    anyio.run(call)
+    found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], found, b"".join(message.get("body", b"") for message in sent[1:])
+
+
+def no_nan(value):
+    """Whether a JSON value holds numbers only, no NaN."""
+    if isinstance(value, dict):
+        return all(map(no_nan, value.values()))
+    if isinstance(value, list):
+        return all(map(no_nan, value))
+    return not isinstance(value, float) or math.isfinite(value)

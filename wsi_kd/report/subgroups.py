@@ -1,0 +1,73 @@
+"""Section of subgroups: does a score hold in every site, on every scanner, in every group that is named."""
+
+from collections.abc import Iterator
+
+from wsi_kd.evaluation.schema import Metrics, Subgroup
+from wsi_kd.report.named_scores import NamedScore, curve_scores, main_recipe
+from wsi_kd.report.numbers import count_cell, interval_cell
+from wsi_kd.report.page import Block, Cell, Column, Note, Section, Table
+
+HEADING = "Subgroups"
+FEW = "fewer than 20 cases"
+HEADINGS = ("Slides", "Cases", "Positive", "AUC", "Sensitivity", "Specificity")
+
+
+def subgroup_section(metrics: Metrics) -> Section:
+    """Build a table a score: one line a group, small ones marked."""
+    scores = curve_scores(metrics)
+    found = [score for score in scores if score.metrics["subgroups"]]
+    if not found:
+        text = (
+            "No subgroup: the manifest names no site, the slides name no scanner, and no other column has 2 "
+            "to 20 values. Columns are chosen by evaluate.subgroups."
+        )
+        return Section("subgroups", HEADING, (Note(text),))
+    blocks: list[Block] = [Note(_lead())]
+    small = {_group(group) for score in found for group in score.metrics["subgroups"] if group["small"]}
+    if small:
+        shown = ", ".join(sorted(small)[:8]) + (" and others" if len(small) > 8 else "")  # noqa: PLR2004
+        text = (
+            f"Read with care: {FEW} in {shown}. Such intervals are wide; a gap between groups may be chance."
+        )
+        blocks.append(Note(text, caution=True))
+    main = main_recipe(metrics)
+    blocks += [_table(score, folded=score.recipe != main) for score in found]
+    return Section("subgroups", HEADING, tuple(blocks))
+
+
+def _lead() -> str:
+    return (
+        "Test slides of one value of one column by themselves, sensitivity and specificity at each model's "
+        "stored threshold. A group is not corrected for what else differs between groups, nor for how many "
+        "groups are looked at."
+    )
+
+
+def _group(group: Subgroup) -> str:
+    return f"{group['column']} {group['value'] or '(none named)'}"
+
+
+def _table(score: NamedScore, *, folded: bool) -> Table:
+    columns = (Column("Group"), Column("Value"), *(Column(text, numeric=True) for text in HEADINGS))
+    rows = tuple(_row(group) for group in score.metrics["subgroups"])
+    return Table(f"{score.name} by subgroup: estimate and interval", columns, rows, folded=folded)
+
+
+def _measured_cells(group: Subgroup) -> Iterator[Cell]:
+    """Yield the measures; where nothing can be measured, the reason stands once, beside the value."""
+    for metric in (group["roc_auc"], group["sensitivity"], group["specificity"]):
+        cell = interval_cell(metric)
+        yield cell._replace(note="") if group["reason"] else cell
+
+
+def _row(group: Subgroup) -> tuple[Cell, ...]:
+    notes = [FEW] if group["small"] else []
+    notes += [group["reason"]] if group["reason"] else []
+    return (
+        Cell(group["column"]),
+        Cell(group["value"] or "(none named)", note="; ".join(notes)),
+        count_cell(group["slides"]),
+        count_cell(group["cases"]),
+        count_cell(group["positives"]),
+        *_measured_cells(group),
+    )
