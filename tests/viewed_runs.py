@@ -7,6 +7,7 @@ import anyio
 import numpy as np
 from starlette.testclient import TestClient
 
+from wsi_kd.core.files import publish_json
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.inference.tables import PredictionRow, TileTable, write_predictions, write_tiles_csv
@@ -84,6 +85,52 @@ def write_manifest(path, lines):
     return path
 
 
+UNLIKE = {
+    **{"feature_distance": 2.0, "flag": True, "limit": 1.5, "rule": "conformal", "false_flags": 0.05},
+    **{"cases": 20, "slides": 20, "chosen_on": "val", "meaning": ""},
+}
+SECONDS = dict.fromkeys(("mask", "tile", "embed", "score", "files"), 0.1)
+
+
+def answering_model(fold):
+    told = {"teacher": "abmil", "epoch": 1, "weights_sha256": "", "student_pooling": "max", "top_k": 1}
+    return {"recipe": "weno", "seed": 0, "fold": fold, **told}
+
+
+def told_threshold(value):
+    return {"value": value, "rule": "youden", "chosen_on": "val"}
+
+
+def write_answer(folder, slide_id, *, models=1, classes=CLASSES, **members):
+    """A prediction.json as infer writes it, of a slide tumor.tiff, and its tiles."""
+    probabilities = {score: dict(zip(classes, (0.25, 0.75), strict=True)) for score in ("teacher", "student")}
+    thresholds = {"teacher": told_threshold(0.5), "student": told_threshold(0.9)}
+    record = {
+        **stamp("prediction", {"slides": {"background": "white", "color": "as_stored"}}),
+        "slide_id": slide_id,
+        "status": "ok",
+        "reason": "",
+        "step": "infer",
+        "classes": list(classes),
+        "probabilities": probabilities,
+        "calls": {"teacher": classes[1], "student": classes[0]},
+        "thresholds": thresholds,
+        "uncertainty": {"models": models, "spread": {}, "meaning": ""},
+        "out_of_distribution": UNLIKE,
+        "tiles": 1,
+        "seconds": SECONDS,
+        "inputs_hash": "",
+        "files": {},
+        "research_only": "",
+        "slide": {"slide_file": "tumor.tiff", "slide_mpp": 0.5},
+        "models": [answering_model(fold) for fold in range(models)],
+        **members,
+    }
+    publish_json(folder / "prediction.json", record)
+    table = tiles_at([(0, 0)], student=[0.75])
+    write_tiles_csv(folder / "tiles.csv", table, classes=classes, header=stamp("tile_scores", {}))
+
+
 def open_viewer(viewed, *, show_labels=False, host="127.0.0.1", signed_in=True):
     """A client of a viewer that runs in this process, its cookie set."""
     access = new_access(host=host, port=8000)
@@ -99,8 +146,11 @@ def places(client):
     return {slide["slide_id"]: slide["index"] for slide in client.get("/api/slides").json()}
 
 
-def ask_raw(client, target, *, method="GET", headers=()):
-    """Send a request target as it stands, decoded as a server decodes it; returns status, headers, body."""
+def ask_raw(client, target, *, method="GET", headers=(), gone=False):
+    """Send a request target as it stands, decoded as a server decodes it; returns status, headers, body.
+
+    `gone`: whoever asked has closed the connection.
+    """
     cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
     path, _, query = target.partition("?")
     scope = {
@@ -120,7 +170,7 @@ def ask_raw(client, target, *, method="GET", headers=()):
     sent = []
 
     async def receive():
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return {"type": "http.disconnect"} if gone else {"type": "http.request", "body": b""}
 
     async def send(message):
         sent.append(message)

@@ -82,3 +82,10 @@ def test_equal_names_in_two_subfolders_need_ids(tmp_path):
     make(tmp_path, "case1/s.svs", "case2/s.svs")
     with pytest.raises(BadInput, match="slides with the same id"):
         rows_of_slides([tmp_path], None, recursive=True)
+
+
+def test_a_table_without_paths_is_not_sent_to_an_option_that_infer_lacks(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("slide_id,file\nx,y\n")
+    with pytest.raises(BadInput, match=r"no column path; found 'slide_id', 'file'$"):
+        rows_of_slides([table], None)

@@ -123,9 +123,27 @@ def test_failed_slides_end_with_three_and_are_told_once(monkeypatch, tmp_path, c
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["lost.svs", "--watch", "."], ["--features", "f.h5", "--resume"], ["gone*.svs"]]
+    "arguments",
+    [
+        [],
+        ["lost.svs", "--watch", "."],
+        ["--features", "f.h5", "--resume"],
+        ["gone*.svs"],
+        ["--features", "f", "--recursive"],
+        ["--features", "f", "--weights", "w.pt"],
+        ["--features", "f", "--mask-network", "n.onnx"],
+    ],
 )
 def test_arguments_that_contradict_each_other_end_with_two(arguments, tmp_path, monkeypatch):
     make_models(tmp_path, "model")
     monkeypatch.chdir(tmp_path)
     assert run(["infer", *arguments, "--model", "model", "--out", "out"]) == 2
+
+
+def test_options_that_would_do_nothing_are_named(tmp_path, monkeypatch, capsys):
+    make_models(tmp_path, "model")
+    monkeypatch.chdir(tmp_path)
+    assert run(["infer", ".", "--encoder", "uni", "--model", "model", "--out", "out"]) == 2
+    assert "--encoder: only with --features, does nothing here; leave it out" in capsys.readouterr().err
+    assert run(["infer", "--features", ".", "--recursive", "--model", "model", "--out", "out"]) == 2
+    assert "--recursive: only with slides, does nothing here; leave it out" in capsys.readouterr().err

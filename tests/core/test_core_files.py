@@ -135,6 +135,14 @@ def test_json_refuses_nan(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", '"\\ud800"'])
+def test_json_with_what_was_never_hashed_is_damaged(tmp_path, value):
+    path = tmp_path / "a.json"
+    path.write_text(f'{{"value": {value}, "content_sha256": "0"}}')
+    with pytest.raises(BadInput, match="make it anew with: make a"):
+        read_json(path, remake="make a")
+
+
 def test_table_round_trip_and_damage(tmp_path):
     path = tmp_path / "a.csv"
     publish_table(path, ("x", "y"), [(1, 'quote " and, comma'), (2, "line\nbreak")], stamp={"kind": "t"})

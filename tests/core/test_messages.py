@@ -1,5 +1,6 @@
 """What a command says, in plain words, quietly and as JSON lines."""
 
+import io
 import json
 import logging
 import subprocess
@@ -41,6 +42,23 @@ def test_plain_words_tell_what_was_done_on_stdout_and_the_rest_on_stderr(capsys)
     shown = capsys.readouterr()
     assert shown.out == "mask: 2 slides\n"
     assert shown.err == "mask: b: empty\nepoch 3: mining stopped\nwsi-kd: error: no space left\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_no_name_ends_a_run_whatever_the_terminal_takes(encoding, monkeypatch):
+    shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", shown)
+    with listening(Words("mask")):
+        say("é € \udcff: ok")
+    written = shown.buffer.getvalue().decode(encoding)
+    assert (
+        written
+        == {
+            "ascii": "\\xe9 \\u20ac \\udcff: ok\n",
+            "latin-1": "é \\u20ac \\udcff: ok\n",
+            "utf-8": "é € \\udcff: ok\n",
+        }[encoding]
+    )
 
 
 def test_a_quiet_command_tells_of_faults_alone(capsys):

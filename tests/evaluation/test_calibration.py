@@ -98,9 +98,11 @@ def test_the_temperature_is_the_one_with_the_least_loss():
         ([0, 1], [0.5, 0.5], "higher scores do not mean positive"),
         ([], [], "no validation slides with a label"),
         ([0, 1], [np.nan, 0.5], "not finite"),
+        ([1, 1], [0.4, 0.9], "no negatives among 2 validation slides"),
+        ([0, 0, 0], [0.4, 0.9, 0.2], "no positives among 3 validation slides"),
     ],
 )
-def test_no_temperature_where_the_loss_has_no_minimum(labels, probabilities, told):
+def test_no_temperature_where_none_can_be_chosen(labels, probabilities, told):
     found = fit_temperature(np.array(labels, dtype=bool), np.array(probabilities, dtype=np.float64))
     assert found.value is None
     assert told in found.reason

@@ -84,6 +84,12 @@ def test_youden_threshold_lies_halfway_and_calls_as_it_was_chosen():
     assert choose_threshold(LABELS, SCORES, rule="youden", min_sensitivity=0.5) == pytest.approx(0.6)
 
 
+def test_of_equal_youden_sums_the_highest_cut_wins_though_their_floats_differ():
+    labels, scores = np.array([1, 1, 0, 1, 0, 0]), np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    # 2/3 at 0.8 (2/3 - 0) and at 0.6 (1 - 1/3, as a float 2/3 and a little more)
+    assert choose_threshold(labels, scores, rule="youden", min_sensitivity=1.0) == pytest.approx(0.75)
+
+
 def test_sensitivity_rule_keeps_sensitivity_at_the_best_specificity():
     threshold = choose_threshold(LABELS, SCORES, rule="sensitivity", min_sensitivity=0.95)
     assert threshold == pytest.approx((0.35 + 0.1) / 2)

@@ -76,6 +76,13 @@ def test_tiles_that_overlap_are_neighbors_and_diagonal_ones_too():
     assert found([[0.9, 0.1], [0.1, 0.8]], [[1, 0], [0, 1]]).hits.tolist() == [0.9]
 
 
+def test_tiles_whose_edge_is_no_whole_pixel_still_touch():
+    def pairs(x):
+        return neighbor_pairs(np.array([[0, 0], [x, 0]]), tile_level0_px=255.4).tolist()
+
+    assert (pairs(256), pairs(257)) == ([[0, 1]], [])  # laid 255.4 apart, and rounded
+
+
 def test_a_detection_on_a_tile_of_unknown_label_is_neither_hit_nor_false():
     one = found([[0.9, 0.1, 0.5]], [[-1, 0, 1]])
     assert (one.false_positives.tolist(), one.hits.tolist(), one.candidates) == ([], [0.5], 1)
@@ -260,3 +267,19 @@ def test_no_negative_slides_leave_the_other_score():
     assert record["score"]["estimate"] == 1.0
     assert record["score"]["reason"] == "too few cases of a class for a bootstrap interval"
     assert record["negative_slides"]["score"]["reason"] == "no negative slides"
+
+
+def test_resamples_without_a_negative_slide_are_left_out_of_their_band():
+    hit = SlideDetections(np.zeros(0), np.array([0.9]), 1)
+    clean = SlideDetections(np.zeros(0), np.zeros(0), 0)
+    cases = ["case0", "case1", "case2"]
+    resamples = draw_resamples(np.array([[1.0, 1.0, 0.0]]), samples=200, seed=0)
+    record = froc_record(
+        [seed_of([hit, hit, clean], positive=[True, True, False])],
+        cases=cases,
+        resamples=resamples,
+        confidence=0.95,
+    )
+    assert record["score"]["resamples"] == 200
+    assert 100 < record["negative_slides"]["score"]["resamples"] < 200
+    assert record["negative_slides"]["low"] == record["negative_slides"]["high"] == [1.0] * 6

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from wsi_kd.evaluation.aggregates import pooled_metric
 from wsi_kd.evaluation.classification import average_precision, roc_auc
 from wsi_kd.evaluation.intervals import (
     MAX_GROUPS,
@@ -10,6 +11,7 @@ from wsi_kd.evaluation.intervals import (
     ranked_counts,
     resampled_areas,
 )
+from wsi_kd.evaluation.scored_slides import SlideScores, class_counts
 
 
 def _cohort(seed: int = 0, slides: int = 40, cases: int = 15):
@@ -98,3 +100,22 @@ def test_interval_covers_the_true_area_about_as_often_as_it_says():
 
 def test_case_indices_point_into_the_cases():
     assert case_indices(["b", "a", "b"], ["a", "b"]).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(("defined", "low"), [(49, None), (50, 0.5)])
+def test_an_interval_needs_half_of_the_resamples(defined, low):
+    values = np.array([0.5] * defined + [np.nan] * (100 - defined))
+    resamples = draw_resamples(np.ones((2, 4)), samples=100, seed=0)
+    found = pooled_metric([{"value": 0.5, "reason": ""}], [values], resamples=resamples, confidence=0.95)
+    assert (found["estimate"], found["low"], found["high"]) == (0.5, low, low)
+    assert (found["resamples"], bool(found["reason"])) == ((0, True) if low is None else (50, False))
+
+
+def test_every_resample_suits_every_seed():
+    def part(seed, labels):
+        none = np.zeros(len(labels))
+        return SlideScores(seed, None, ("a", "b"), ("a", "b"), np.array(labels), none, none > 0, None, None)
+
+    both = [part(0, [1, 1]), part(1, [1, 0])]
+    for parts in (both, both[::-1]):
+        assert class_counts(parts, ["a", "b"]).tolist() == [[0.0, 0.0], [1.0, 0.0]]

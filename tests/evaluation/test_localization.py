@@ -72,6 +72,10 @@ def test_intervals_hold_the_estimates_and_are_repeatable():
         assert pooled["estimate"] == pytest.approx(np.mean(per_seed))
     assert len(metrics["per_fold"]) == 4
     assert metrics["per_seed"][0]["slides"] == 16
+    for at, fold in enumerate(metrics["folds"]):
+        of_fold = [part for part in parts if part.fold == at]
+        alone = measure_tiles(of_fold, convention="raw", samples=200, confidence=0.95, seed=0).metrics
+        assert fold == {"fold": at, "roc_auc": alone["pooled"]["roc_auc"]}
     assert metrics == measure_tiles(parts, convention="raw", samples=200, confidence=0.95, seed=0).metrics
 
 

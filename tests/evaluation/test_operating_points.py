@@ -7,6 +7,7 @@ from wsi_kd.evaluation.classification import threshold_by
 from wsi_kd.evaluation.operating_points import operating_points
 from wsi_kd.evaluation.sampled_scores import SlidePlan, sample_scores
 from wsi_kd.evaluation.scored_slides import SlideScores
+from wsi_kd.evaluation.slide_metrics import measure_slides
 
 
 def part(labels, scores, *, seed=0, fold=0, threshold=0.5):
@@ -126,3 +127,29 @@ def test_resamples_without_a_positive_call_are_left_out_of_the_predictive_value(
     # one slide in twenty is called: (19 / 20)^20 = 36 % of the resamples hold no call
     assert found["ppv"]["resamples"] == pytest.approx(640, abs=60)
     assert found["sensitivity"]["resamples"] == 1000
+
+
+@pytest.mark.parametrize("poison", ["labels", "scores"])
+def test_nothing_chosen_on_validation_moves_when_the_test_slides_are_poisoned(poison):
+    def slides(fold, count):
+        labels = generator.integers(0, 2, count)
+        return part(labels, np.clip(0.3 * labels + 0.7 * generator.random(count), 0, 1), fold=fold)
+
+    generator = np.random.default_rng(0)
+    test, validation = [slides(0, 20), slides(1, 20)], tuple(slides(fold, 15) for fold in (0, 1))
+    poisoned = [
+        one._replace(labels=1 - one.labels) if poison == "labels" else one._replace(scores=1 - one.scores)
+        for one in test
+    ]
+    found = [
+        measure_slides(parts, samples=100, confidence=0.95, seed=0, plan=SlidePlan(validation)).metrics
+        for parts in (test, poisoned)
+    ]
+    chosen = [
+        ([one["thresholds"] for one in each["operating_points"]], each["calibration"]["temperatures"])
+        for each in found
+    ]
+    assert chosen[0] == chosen[1]
+    assert all(one["value"] for one in chosen[0][1])
+    rates = [each["operating_points"][0]["sensitivity"]["estimate"] for each in found]
+    assert rates[0] != rates[1]

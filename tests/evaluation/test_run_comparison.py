@@ -20,7 +20,7 @@ from wsi_kd.evaluation.run_comparison import (
     shared_slides,
 )
 from wsi_kd.evaluation.run_notes import run_notes
-from wsi_kd.evaluation.run_scores import Entry, one_row_a_slide, refuse_other_facts
+from wsi_kd.evaluation.run_scores import Entry, one_row_a_slide, refuse_other_facts, slides_of
 from wsi_kd.evaluation.slide_metrics import SlideScores
 
 SAMPLING = Sampling(samples=200, confidence=0.95, seed=0)
@@ -75,11 +75,27 @@ def test_validation_ranks_and_test_does_not():
     assert rows[0]["test"]["roc_auc"]["estimate"] < rows[2]["test"]["roc_auc"]["estimate"]
 
 
+def test_poisoned_test_slides_do_not_move_the_order():
+    entries = [entry(run, validation=quality) for run, quality in (("a", 1.0), ("b", 9.0), ("c", 3.0))]
+    poisoned = [
+        one._replace(test=tuple(each._replace(labels=1 - each.labels) for each in one.test))
+        for one in entries
+    ]
+    orders = [[row.entry.run for row in rank_entries(each, SAMPLING)] for each in (entries, poisoned)]
+    assert orders[0] == orders[1] == ["b", "c", "a"]
+    assert (
+        len({row.test.metrics["pooled"]["roc_auc"]["estimate"] for row in rank_entries(poisoned, SAMPLING)})
+        == 3
+    )
+
+
 def test_equal_validation_keeps_the_order_given_and_undefined_comes_last():
     lost = entry("lost")._replace(validation=(part([0.1, 0.2], slides=("s00", "s01")),))
-    entries = [lost, entry("b", test=0.0), entry("a", test=9.0)]
+    wrong = entry("wrong")._replace(validation=(part([0.9, 0.1], slides=("s00", "s02")),))
+    entries = [lost, wrong, entry("b", test=0.0), entry("a", test=9.0)]
     ranked = rank_entries(entries, SAMPLING)
-    assert [measured.entry.run for measured in ranked] == ["b", "a", "lost"]
+    assert [measured.entry.run for measured in ranked] == ["b", "a", "wrong", "lost"]
+    assert ranked[2].validation.metrics["pooled"]["roc_auc"]["estimate"] == 0.0
     last = leaderboard(ranked, SAMPLING)[-1]["validation"]
     assert last["estimate"] is None
     assert last["reason"] == "no positives among 2"
@@ -168,6 +184,12 @@ def test_only_slides_that_both_tested_count():
     assert [row["test_slides"] for row in rows] == [24, 16]
     assert rows[0]["shared"]["roc_auc"] != rows[0]["test"]["roc_auc"]
     assert rows[1]["shared"]["roc_auc"] == rows[1]["test"]["roc_auc"]
+
+
+def test_a_slide_that_one_seed_alone_scored_is_not_an_entrys():
+    parts = [part([0.1, 0.2], slides=("s00", "s02"), seed=0), part([0.3, 0.4], slides=("s02", "s04"), seed=1)]
+    assert slides_of(parts) == {"s02"}
+    assert slides_of([]) == frozenset()
 
 
 def test_runs_of_other_slides_are_ranked_and_not_tested():

@@ -69,6 +69,20 @@ def test_estimate_is_the_mean_over_seeds_and_lies_in_its_interval():
     assert metrics["over_seeds"]["roc_auc"]["count"] == 3
 
 
+def test_a_folds_interval_is_that_of_its_own_patients_alone():
+    generator = np.random.default_rng(1)
+    parts = [
+        _part(np.arange(12) % 2, generator.random(12), seed=seed, fold=fold)
+        for seed in (0, 1)
+        for fold in (0, 1)
+    ]
+    metrics = _measure(parts)
+    for at, fold in enumerate(metrics["folds"]):
+        alone = _measure([part for part in parts if part.fold == at])
+        assert fold == {"fold": at, "roc_auc": alone["pooled"]["roc_auc"]}
+        assert fold["roc_auc"]["low"] < fold["roc_auc"]["estimate"] < fold["roc_auc"]["high"]
+
+
 def test_perfect_scores_have_a_degenerate_interval():
     pooled = _measure([_part([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])])["pooled"]
     for name in SLIDE_METRICS:

@@ -46,6 +46,8 @@ def test_slides_without_a_value_are_a_group_and_twenty_cases_are_enough():
     rng = np.random.default_rng(0)
     scores = rng.random(count)
     scanner = {f"s{index}": "A" for index in range(40)}
+    _, fewer = measured(parts(labels, scores), {"scanner": dict(list(scanner.items())[:38])})
+    assert (fewer["slides"], fewer["cases"], fewer["small"]) == (38, 19, True)
     missing, known = measured(parts(labels, scores), {"scanner": scanner})
     assert (missing["value"], missing["cases"], missing["small"]) == ("", 2, True)
     assert (known["value"], known["cases"], known["small"]) == ("A", 20, False)

@@ -1,4 +1,5 @@
 import threading
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.features.embed import READ_TILES, UNITS_AHEAD, embed_tiles
+from wsi_kd.features.feature_rows import MOVED_TILES, FeatureRows
 
 EDGE = 8
 
@@ -162,7 +164,7 @@ def test_an_encoder_that_fails_ends_the_threads_and_restores_opencv():
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("in_threads", [False, True])
-def test_arrays_are_used_again_but_never_while_features_lie_in_them(workers, in_threads):
+def test_arrays_are_used_again_even_if_features_lie_in_them(workers, in_threads):
     class Same(PositionEncoder):
         def __call__(self, tiles):
             self.batches.append(tiles.ctypes.data)
@@ -174,8 +176,73 @@ def test_arrays_are_used_again_but_never_while_features_lie_in_them(workers, in_
             return tiles[:, 0, 0, :2]
 
     coords = positions(200)
-    for kind, few in ((Same, True), (View, False)):
+    for kind in (Same, View):
         encoder = kind(encodes_in_threads=in_threads)
         found = embed(FakeSlide({7}), coords, encoder, batch_size=8, workers=workers)
         assert np.array_equal(found.features, coords[found.kept].astype(found.features.dtype))
-        assert (len(set(encoder.batches)) < len(encoder.batches) / 2) == few
+        assert len(set(encoder.batches)) < len(encoder.batches) / 2
+
+
+@pytest.mark.parametrize("in_threads", [False, True])
+def test_features_are_rounded_to_the_stored_type_and_pixels_are_not(in_threads):
+    class Third(PositionEncoder):
+        def __call__(self, tiles):
+            return super().__call__(tiles) / np.float32(3)
+
+    class Plain(PositionEncoder):
+        def __call__(self, tiles):
+            return tiles[:, 0, 0, :2]
+
+    coords, last = positions(90), {"batch_size": 8, "workers": 0, "dtype": "float16"}
+    found = embed(FakeSlide({7}), coords, Third(encodes_in_threads=in_threads), **last)
+    assert found.features.dtype == np.float16
+    exact = coords[found.kept].astype(np.float32) / np.float32(3)
+    assert np.array_equal(found.features, exact.astype(np.float16))
+    assert found.largest == float(np.float32(89) / np.float32(3))
+    found = embed(FakeSlide(), coords, Plain(encodes_in_threads=in_threads), **last)
+    assert (found.features.dtype, found.largest) == (np.uint8, 0.0)
+    assert embed(FakeSlide({0}), coords[:1], Third(encodes_in_threads=in_threads), **last).features.shape == (
+        0,
+        2,
+    )
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e5])
+@pytest.mark.parametrize("place", [0, 50, 89])
+def test_features_that_cannot_be_stored_are_told(bad, place):
+    class Bad(PositionEncoder):
+        def __call__(self, tiles):
+            features = super().__call__(tiles)
+            features[features[:, 0] == place, 1] = bad
+            return features
+
+    found = embed(
+        FakeSlide(),
+        positions(90),
+        Bad(encodes_in_threads=False),
+        batch_size=8,
+        workers=0,
+        dtype="float16",
+    )
+    assert found.largest == pytest.approx(abs(bad), nan_ok=True)
+
+
+def test_features_lie_once_in_memory_and_left_out_rows_close_up():
+    """Tiles in any order, some damaged, over several blocks of rows that move."""
+    tiles, width = 12 * MOVED_TILES + 11, 64
+    rng = np.random.default_rng(0)
+    kept, values = rng.random(tiles) < 0.8, rng.normal(size=(tiles, width)).astype(np.float32)
+    order = rng.permutation(tiles)
+    tracemalloc.start()
+    try:
+        rows = FeatureRows(tiles, None)
+        for start in range(0, tiles, 50):
+            places = order[start : start + 50]
+            places = places[kept[places]]
+            rows.put(places, values[places])
+        joined = rows.joined(kept, width)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(joined, values[kept])
+    assert most < 1.5 * values.nbytes

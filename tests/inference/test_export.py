@@ -146,6 +146,11 @@ def test_paths_are_cut_to_their_names_and_nothing_else_is():
     }
 
 
+def test_a_distilled_encoder_is_named_without_the_folders_above_it():
+    told = without_paths({"embed": {"encoder": "distilled:/home/doe/small"}})
+    assert told == {"embed": {"encoder": "distilled:small"}}
+
+
 def test_every_path_among_the_settings_is_known_to_be_one():
     sections = {name: type(section).model_fields for name, section in Settings()}
     paths = {

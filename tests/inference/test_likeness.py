@@ -94,6 +94,7 @@ def test_too_few_cases_leave_the_constant():
     assert limit([0.9] * 4) == Limit(UNLIKE, "constant", None, 4, 4, "val")
     assert limit([0.9] * 9, ["one", "two", "three"] * 3).rule == "constant"
     assert limit([0.0, 0.9, 1.0, 1.0, 1.1]).rule == "constant"
+    assert limit([0.0] * 20).rule == "constant"  # a share of zero is no number
     assert limit([]).rule == "constant"
 
 

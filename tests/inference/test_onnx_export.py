@@ -67,6 +67,12 @@ def test_the_file_names_what_it_needs_and_no_path(exported):
     assert told.difference <= TOLERANCE
 
 
+def test_a_distilled_encoder_is_named_without_the_folders_above_it():
+    told = onnx_export.file_metadata({"encoder": "distilled:/home/dr_house/small"}, "both")
+    assert told["encoder"] == "distilled:small"
+    assert "dr_house" not in str(told)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("teacher", [name for name in ONE_BAG if name != "gated_abmil"])
 def test_every_teacher_is_exported(teacher, tmp_path):

@@ -73,7 +73,10 @@ def test_a_fold_is_the_mean_of_its_seeds_and_without_one_of_them_undefined(seeds
     shown = row_of(blocks_of(headline_section(metrics), Table)[0], "WENO teacher")
     assert len(first) == 2
     assert shown["Fold 0"].number == pytest.approx(sum(first) / 2)
-    records[0]["roc_auc"].update(value=None, reason="no negatives among 3")
+    fold = metrics["recipes"]["weno"]["scores"]["teacher"]["folds"][0]["roc_auc"]
+    assert fold["low"] <= shown["Fold 0"].number <= fold["high"]
+    assert shown["Fold 0"].note == f"{fold['low']:.3f}{TO}{fold['high']:.3f}"
+    fold.update(estimate=None, low=None, high=None, reason="no negatives among 3")
     shown = row_of(blocks_of(headline_section(metrics), Table)[0], "WENO teacher")
     assert (shown["Fold 0"].text, shown["Fold 0"].note) == ("n/a", "no negatives among 3")
 

@@ -23,7 +23,13 @@ from wsi_kd.evaluation.schema_runs import (
     SharedSlides,
 )
 from wsi_kd.steps.compare_runs import COLUMNS, run_compare
-from wsi_kd.steps.finished_run import recorded_manifest, recorded_settings, run_names
+from wsi_kd.steps.finished_run import (
+    entries_of,
+    read_finished_run,
+    recorded_manifest,
+    recorded_settings,
+    run_names,
+)
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +203,18 @@ def test_predictions_of_another_split_are_refused(tmp_path):
     other._write_splits()
     with pytest.raises(BadInput, match=r"its test slides are not those of splits\.csv"):
         run_compare([tmp_path / "a", tmp_path / "b"], out_dir=tmp_path / "out")
+
+
+def test_what_ranks_is_of_validation_slides_and_what_is_tested_of_test_slides(tmp_path):
+    made = RunFolder(tmp_path / "a", slides=range(16))
+    made.write()
+    entries = entries_of(read_finished_run(tmp_path / "a", "a"))
+    assert len(entries) == 3
+    for entry in entries:
+        for parts, name in ((entry.validation, "val"), (entry.test, "test")):
+            assert [set(part.slide_ids) for part in parts] == [
+                set(getattr(made.folds[part.fold], name)) for part in parts
+            ]
 
 
 def test_removed_models_cost_the_settings_only(tmp_path):

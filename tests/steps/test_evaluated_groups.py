@@ -52,6 +52,12 @@ def test_twenty_values_are_a_group_and_twenty_one_are_names():
     assert list(group_columns(found, scanners={}, wanted=["block"])) == ["block"]
 
 
+def test_sites_and_scanners_are_groups_however_many_there_are():
+    found = manifest(site=[str(index) for index in range(40)])
+    scanners = {row.slide_id: f"maker {row.slide_id}" for row in found.rows}
+    assert list(group_columns(found, scanners=scanners, wanted=None)) == ["site", "scanner"]
+
+
 def test_scanners_come_from_the_slides_unless_the_manifest_names_them():
     told = {"s0": "aperio", "s1": "leica"}
     assert group_columns(manifest(site=["", ""]), scanners=told, wanted=None) == {"scanner": told}

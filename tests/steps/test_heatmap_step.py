@@ -177,6 +177,8 @@ def test_old_files_of_a_mapping_do_not_outlive_a_new_run(made, tmp_path):
     [
         (Choice(um_per_px=0.1), r"--um-per-px 0.1: the slide has 0.5 um/px"),
         (Choice(tiff_um_per_px=0.4), r"--tiff-um-per-px 0.4: the slide has 0.5 um/px"),
+        (Choice(um_per_px=1e6), "--um-per-px 1e+06: the whole slide is"),
+        (Choice(tiff_um_per_px=1e6), "--tiff-um-per-px 1e+06: the whole slide is"),
         (Choice(mappings=("student_probability:tumor",)), "do not hold it; they hold: student_probability"),
     ],
 )

@@ -156,3 +156,17 @@ def test_what_breaks_off_while_files_are_written_leaves_none(scans, model, tmp_p
     assert infer(scans, model, tmp_path / "out") == 130
     assert not any((tmp_path / "out/normal").iterdir())
     assert set(table(tmp_path / "out")) == {"broken"}
+
+
+def test_a_file_that_another_process_removes_ends_the_run_in_one_line(
+    scans, model, tmp_path, monkeypatch, capsys
+):
+    def gone(path):
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(infer_result, "file_hash", gone)
+    out = tmp_path / "out"
+    assert run(["infer", str(scans / "normal.tif"), "--model", str(model), "--out", str(out)]) == 1
+    told = capsys.readouterr().err
+    assert told.endswith(f"{out}/tiles.csv: vanished while the slide was written; one process a folder\n")
+    assert not any(out.iterdir())

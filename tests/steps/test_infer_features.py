@@ -4,11 +4,13 @@ import csv
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 from given_features import draw_features, write_clam, write_clam_pt, write_trident
 
 from wsi_kd.bags.manifest import Manifest, read_manifest
 from wsi_kd.cli.app import run
+from wsi_kd.inference.prediction_schema import prediction_schema
 from wsi_kd.inference.tables import read_predictions, read_tiles_csv
 from wsi_kd.settings.all import Settings, parse_settings
 from wsi_kd.steps.adopt import run_adopt
@@ -89,6 +91,23 @@ def test_a_folder_gives_each_slide_its_own_and_a_status_table(trained, tmp_path)
             "two": "empty",
         }
     assert json.loads((tmp_path / "out/two/prediction.json").read_text())["probabilities"] == {}
+
+
+def test_a_damaged_file_is_a_failed_slide_and_the_others_go_on(trained, tmp_path, capsys):
+    folder = tmp_path / "patient doe"
+    for number, name in enumerate("abc"):
+        write_trident(folder, name, draw_features(50 + number))
+    damaged = next(folder.rglob("b.h5"))
+    damaged.write_bytes(damaged.read_bytes()[:-400])
+    assert infer(trained, tmp_path / "out", folder) == 3
+    assert "1 of 3 slides failed, --max-failed allows 0: b (unreadable: b.h5: " in capsys.readouterr().err
+    with (tmp_path / "out/predictions.csv").open(newline="") as handle:
+        found = {row["slide_id"]: row["status"] for row in csv.DictReader(handle)}
+    assert found == {"a": "ok", "b": "unreadable", "c": "ok"}
+    answer = json.loads((tmp_path / "out/b/prediction.json").read_text())
+    jsonschema.validate(answer, prediction_schema())
+    assert answer["inputs_hash"] == ""
+    assert "doe" not in json.dumps(answer)
 
 
 def test_another_encoder_is_refused_and_can_be_named(trained, tmp_path, capsys):

@@ -49,6 +49,8 @@ def test_another_network_is_refused(network, tmp_path):
 def test_models_of_thumbnails_need_none(tmp_path):
     loaded = LoadedModel(nn.Identity(), {"sections": {"slides": {}, "mask": {}, "tile": {}, "embed": {}}})
     assert load(loaded, tmp_path) is None
+    with pytest.raises(BadInput, match=r"no segmentation network found the tissue; leave --mask-network out"):
+        load(loaded, tmp_path, network=tmp_path / "network.pt")
 
 
 def test_where_the_network_lay_is_not_told_in_predictions(network):

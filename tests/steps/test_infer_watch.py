@@ -126,6 +126,20 @@ def test_two_files_of_one_id_are_not_mixed_up(scanner, synthetic_slide, caplog):
     assert "has the same slide id 'S'; rename one of them" in caplog.text
 
 
+def test_a_restart_does_not_give_an_answer_to_another_file(scanner, synthetic_slide, caplog):
+    """`s.btf` comes second, but is first in the list; it is scored once the other is gone."""
+    slide = scanner.folder / "s.tif"
+    shutil.copy(synthetic_slide("empty").path, slide)
+    scanner.run(12)
+    shutil.copy(slide, scanner.folder / "s.btf")
+    scanner.run(12)
+    assert (scanner.scored, scanner.kept) == ([("s", "empty")], ["s"])
+    assert f"{slide} has the same slide id 's'" in caplog.text
+    slide.unlink()
+    scanner.run(12)
+    assert json.loads((scanner.out / "s/prediction.json").read_text())["slide"]["slide_file"] == "s.btf"
+
+
 def test_a_slide_that_cannot_be_scored_does_not_end_the_watch(scanner, synthetic_slide, caplog, monkeypatch):
     for name in ("a.tif", "b.tif", "-c.tif"):
         shutil.copy(synthetic_slide("empty").path, scanner.folder / name)
@@ -156,6 +170,19 @@ def test_what_stops_it_leaves_no_file_of_the_slide_in_work(scanner, synthetic_sl
     monkeypatch.undo()
     scanner.run(12)
     assert scanner.scored == [("s", "ok")]
+
+
+def test_two_watches_do_not_write_to_one_folder(scanner, tmp_path):
+    told = []
+
+    def again() -> None:
+        with pytest.raises(BadInput, match="another wsi-kd writes there") as caught:
+            scanner.run(1)
+        told.append(str(caught.value))
+
+    scanner.run(2, {1: again})
+    assert told == [f"{scanner.out}: another wsi-kd writes there; stop it, or choose another output folder"]
+    scanner.run(1)  # the first has ended: the folder is free
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])

@@ -1,10 +1,12 @@
 """The class Predictor says and writes what the command does, and its name costs no import of torch."""
 
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 from untrained_models import write_model
 
 import wsi_kd
@@ -73,6 +75,43 @@ def test_what_is_not_one_slide_is_refused(models, tmp_path):
     (tmp_path / "b.svs").touch()
     with pytest.raises(BadInput, match="holds 2 slides"):
         predictor.predict(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("../up", "holds a path separator"), ("", "is empty"), ("Predictions.csv", "is the name of a table")],
+)
+def test_a_given_name_is_checked(models, synthetic_slide, name, fault):
+    predictor = wsi_kd.Predictor(models[0], device="cpu")
+    with pytest.raises(BadInput, match=fault):
+        predictor.predict(synthetic_slide("empty").path, slide_id=name)
+
+
+def test_a_given_name_replaces_the_files(models, synthetic_slide, tmp_path):
+    predictor = wsi_kd.Predictor(models[0], device="cpu")
+    odd = shutil.copy(synthetic_slide("empty").path, tmp_path / "-odd.tif")
+    with pytest.raises(BadInput, match="starts with '-'"):
+        predictor.predict(odd)
+    assert predictor.predict(odd, slide_id="even").slide_id == "even"
+
+
+def test_no_model_is_told():
+    with pytest.raises(BadInput, match="no model was given"):
+        wsi_kd.Predictor([])
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.float16])
+def test_the_default_type_of_the_program_around_it_changes_nothing(models, synthetic_slide, default):
+    slide = synthetic_slide("tumor").path
+    expected = wsi_kd.Predictor(models[0], device="cpu").predict(slide).record
+    torch.set_default_dtype(default)
+    try:
+        found = wsi_kd.Predictor(models[0], device="cpu").predict(slide).record
+        assert torch.get_default_dtype() == default
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found["probabilities"] == expected["probabilities"]
+    assert found["out_of_distribution"] == expected["out_of_distribution"]
 
 
 def test_the_package_loads_nothing_heavy_until_it_is_asked_for():

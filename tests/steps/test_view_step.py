@@ -3,9 +3,11 @@
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,9 +18,11 @@ from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import publish_json, publish_table
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
+from wsi_kd.steps import view
 from wsi_kd.steps.known_slides import Sources
 from wsi_kd.steps.status import write_status
-from wsi_kd.steps.view import Shown, collect_viewed
+from wsi_kd.steps.view import Shown, collect_viewed, serve
+from wsi_kd.viewer.record import Viewed
 
 MODEL = "weno/seed0/fold0"
 
@@ -131,13 +135,32 @@ def test_what_cannot_be_viewed_is_told_in_one_line(tmp_path: Path, capsys) -> No
 
 
 def test_a_port_that_is_taken(synthetic_slide, capsys) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code = run_command(["view", str(synthetic_slide("tumor").path), "--port", str(port)])
     told = capsys.readouterr().err
     assert (code, "cannot be bound" in told, told.count("\n")) == (2, True, 1)
+
+
+@pytest.mark.parametrize("host", ["", "\u00e4..b", "a" * 70, "203.0.113.7"])
+def test_a_host_that_is_none_of_this_machine(host: str) -> None:
+    viewed = Viewed("t", (), (), (), root=None, background="metadata", color="as_stored")
+    with pytest.raises(BadInput, match="give an address of this machine, or leave it out") as raised:
+        serve(viewed, host=host, port=0, show_labels=False)
+    assert "while attempting" not in str(raised.value)
+
+
+@pytest.mark.parametrize("host", ["0", "0.0.0.0"])
+def test_every_address_by_any_of_its_names(monkeypatch, host: str) -> None:
+    """Guard and printed address follow from what was bound."""
+    given, urls = [], []
+    monkeypatch.setattr(view, "create_app", lambda _, access: given.append(access))
+    monkeypatch.setattr(view.uvicorn, "Config", lambda *_, **__: None)
+    monkeypatch.setattr(view.uvicorn, "Server", lambda _: SimpleNamespace(run=lambda **__: None))
+    viewed = Viewed("t", (), (), (), root=None, background="metadata", color="as_stored")
+    serve(viewed, host=host, port=0, show_labels=False, on_ready=urls.append)
+    assert (given[0].any_address, socket.gethostname().lower() in given[0].hosts) == (True, True)
+    assert urlsplit(urls[0]).hostname == socket.gethostname().lower()
 
 
 @pytest.mark.slow

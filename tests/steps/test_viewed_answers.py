@@ -3,43 +3,12 @@
 from pathlib import Path
 
 import pytest
-from viewed_runs import CLASSES, no_nan, open_viewer, tiles_at, write_manifest
+from viewed_runs import no_nan, open_viewer, write_answer, write_manifest
 
 from wsi_kd.core.errors import BadInput
-from wsi_kd.core.files import publish_json
-from wsi_kd.core.provenance import stamp
-from wsi_kd.inference.tables import write_tiles_csv
+from wsi_kd.core.files import publish_json, read_json
 from wsi_kd.steps.known_slides import Sources
 from wsi_kd.steps.view import collect_viewed
-
-
-def model(fold: int) -> dict:
-    return {"recipe": "weno", "seed": 0, "fold": fold}
-
-
-def write_answer(folder: Path, slide_id: str, *, models=1, classes=CLASSES, **members) -> None:
-    """A prediction.json as infer writes it, of a slide tumor.tiff, and its tiles."""
-    probabilities = {score: dict(zip(classes, (0.25, 0.75), strict=True)) for score in ("teacher", "student")}
-    thresholds = {"teacher": {"value": 0.5}, "student": {"value": 0.9}}
-    record = {
-        **stamp("prediction", {"slides": {"background": "white", "color": "as_stored"}}),
-        "slide_id": slide_id,
-        "status": "ok",
-        "reason": "",
-        "step": "infer",
-        "classes": list(classes),
-        "probabilities": probabilities,
-        "calls": {"teacher": classes[1], "student": classes[0]},
-        "thresholds": thresholds,
-        "uncertainty": {"models": models, "spread": {}, "meaning": ""},
-        "out_of_distribution": {"flag": True},
-        "slide": {"slide_file": "tumor.tiff", "slide_mpp": 0.5},
-        "models": [model(fold) for fold in range(models)],
-        **members,
-    }
-    publish_json(folder / "prediction.json", record)
-    table = tiles_at([(0, 0)], student=[0.75])
-    write_tiles_csv(folder / "tiles.csv", table, classes=classes, header=stamp("tile_scores", {}))
 
 
 def test_one_slide_with_its_file(tmp_path: Path, synthetic_slide) -> None:
@@ -99,3 +68,30 @@ def test_answers_on_other_classes_are_not_mixed(tmp_path: Path) -> None:
     write_answer(tmp_path / "b", "b", classes=("low", "high"))
     with pytest.raises(BadInput, match="view answers of one model at a time"):
         collect_viewed(tmp_path, Sources())
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({"classes": []}, "classes: List should have at least 2"),
+        ({"models": []}, "models: List should have at least 1"),
+        ({"slide": {"bounds": [0, 0]}}, r"slide\.bounds: List should have at least 4"),
+        ({"slide": None}, "slide: "),
+        ({"thresholds": {"teacher": {"value": "x"}}}, r"thresholds\.teacher\.value: "),
+        ({"probabilities": {"teacher": 0.5}}, r"probabilities\.teacher: "),
+        ({"path": "/home/doe"}, "path: Extra inputs are not permitted"),
+    ],
+)
+def test_an_answer_of_another_structure_is_told_by_its_member(tmp_path: Path, members, told: str) -> None:
+    """Its hash is right all the same: whoever made it meant it so."""
+    write_answer(tmp_path, "P1")
+    record = read_json(tmp_path / "prediction.json", remake="")
+    publish_json(tmp_path / "prediction.json", {**record, **members})
+    with pytest.raises(BadInput, match=rf"prediction\.json: {told}.*make it anew with: wsi-kd infer"):
+        collect_viewed(tmp_path, Sources())
+
+
+def test_thresholds_that_an_answer_lacks_are_unknown(tmp_path: Path) -> None:
+    write_answer(tmp_path, "P1", thresholds={})
+    (answer,) = collect_viewed(tmp_path, Sources()).slides[0].answers
+    assert (answer.thresholds, answer.uncertain) == ({"teacher": None, "student": None}, None)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from wsi_kd.tissue.optical_density import WHITE, density_color, glass_color
+from wsi_kd.tissue.optical_density import WHITE, density_color, glass_color, middle_levels
 
 GLASS = (240, 238, 244)
 STAINS = {"hematoxylin": (0.65, 0.70, 0.29), "eosin": (0.07, 0.99, 0.11), "dab": (0.27, 0.57, 0.78)}
@@ -46,3 +46,16 @@ def test_the_glass_is_the_bright_uncolored_part():
 @pytest.mark.parametrize("level", [(200, 120, 170), (5, 8, 4)])
 def test_without_glass_in_sight_it_is_white(level):
     assert glass_color(np.full((50, 50, 3), level, np.uint8)) == WHITE
+
+
+@pytest.mark.parametrize(
+    ("levels", "middle"), [([7], (7, 7)), ([3, 9], (3, 9)), ([3, 9, 9], (9, 9)), ([0, 0, 5, 255], (0, 5))]
+)
+def test_the_middle_of_counted_levels_by_hand(levels, middle):
+    assert middle_levels(np.bincount(levels, minlength=256)) == middle
+
+
+def test_the_glass_between_two_levels_is_their_mean():
+    pixels = np.full((4, 2, 3), 240, np.uint8)
+    pixels[2:] = 244
+    assert glass_color(pixels) == (242, 242, 242)

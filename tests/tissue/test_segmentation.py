@@ -5,6 +5,8 @@ import pytest
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.settings.slides import MaskSettings
+from wsi_kd.tissue import segmentation
+from wsi_kd.tissue import strips as cut
 from wsi_kd.tissue.segmentation import saturation_threshold, segment_tissue
 
 DEFAULTS = {
@@ -98,21 +100,55 @@ def test_an_overview_full_of_tissue_is_not_cut_in_two():
     assert segment(pixels).mean() > 0.98
 
 
+def threshold(saturation, texture, **limits):
+    everywhere = np.ones(saturation.shape, bool)
+    runs = [(slice(0, 30), texture[:30]), (slice(30, None), texture[30:])]
+    return saturation_threshold(saturation, runs, where=everywhere, **limits)
+
+
 def test_threshold_lies_just_above_the_glass():
     rng = np.random.default_rng(0)
     smooth = np.zeros((200, 200), np.float32)
     stained = np.where(np.arange(200) < 100, 0.05, 0.5)
     saturation = np.clip(stained + rng.normal(0, 0.005, (200, 200)), 0, 1).astype(np.float32)
-    found = saturation_threshold(saturation, smooth, min_saturation=0.04, min_texture=0.008)
+    found = threshold(saturation, smooth, min_saturation=0.04, min_texture=0.008)
     assert found == pytest.approx(0.05 + 6 * 0.005, abs=0.003)
-    assert saturation_threshold(saturation, smooth, min_saturation=0.3, min_texture=0.008) == 0.3
+    assert threshold(saturation, smooth, min_saturation=0.3, min_texture=0.008) == 0.3
     ramp = np.linspace(0, 0.5, 10_000, dtype=np.float32).reshape(
         100, 100
     )  # no glass to speak of: halfway to Otsu
-    found = saturation_threshold(ramp, smooth[:100, :100], min_saturation=0.04, min_texture=0.008)
+    found = threshold(ramp, smooth[:100, :100], min_saturation=0.04, min_texture=0.008)
     assert found == pytest.approx((0.125 + 0.25) / 2, abs=0.005)
     textured = np.full_like(ramp, 0.016)
-    assert saturation_threshold(ramp, textured, min_saturation=0.04, min_texture=0.008) == 0.04
+    assert threshold(ramp, textured, min_saturation=0.04, min_texture=0.008) == 0.04
+
+
+def test_pixels_left_out_have_no_say_in_the_threshold():
+    """Half of the overview is pen: most of it saturated, which would raise Otsu's cut."""
+    rng = np.random.default_rng(0)
+    stained = np.where(np.arange(100) < 50, 0.05, 0.5) + rng.normal(0, 0.005, (100, 100))
+    texture = rng.uniform(0, 0.01, (100, 100))
+    ink = np.where(np.arange(100) < 20, stained / 10, 1.0)
+    pen = [np.concatenate(pair, dtype=np.float32) for pair in ((stained, ink), (texture, texture + 0.3))]
+    where = np.arange(200)[:, None].repeat(100, axis=1) < 100
+    limits = {"min_saturation": 0.04, "min_texture": 0.008}
+    alone = threshold(pen[0][:100], pen[1][:100], **limits)
+    assert 0.06 < alone < 0.1
+    assert saturation_threshold(pen[0], [(slice(0, 200), pen[1])], where=where, **limits) == alone
+
+
+@pytest.mark.parametrize("rows", [1, 2, 37])
+def test_texture_and_saturation_are_the_same_in_strips(rows, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (75, 61, 3), np.uint8)
+
+    def planes():
+        return segmentation._saturation(pixels), np.concatenate(
+            [run for _, run in segmentation._texture(pixels)]
+        )
+
+    whole = planes()
+    monkeypatch.setattr(cut, "STRIP_PX", rows)
+    assert all(np.array_equal(*pair) for pair in zip(planes(), whole, strict=True))
 
 
 def test_sizes_are_in_um():

@@ -7,7 +7,7 @@ from starlette.websockets import WebSocketDisconnect
 from viewed_runs import HOST, ask_raw, open_viewer
 
 from wsi_kd.viewer.desk import Desk
-from wsi_kd.viewer.guard import Guard, new_access
+from wsi_kd.viewer.guard import MAX_FIELDS, Guard, new_access
 from wsi_kd.viewer.record import Viewed
 
 EMPTY = Viewed("t", (), (), (), root=None, background="metadata", color="as_stored")
@@ -54,6 +54,16 @@ def test_a_wrong_token_gets_no_cookie(query: str) -> None:
     client = open_viewer(EMPTY, signed_in=False)
     answer = client.get(f"/?{query}")
     assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+
+
+def test_an_address_of_many_fields_is_refused_and_no_bug() -> None:
+    """Whoever has no token must not be able to fill the terminal with tracebacks."""
+    client = open_viewer(EMPTY, signed_in=False)
+    fields = "&".join(f"x{number}=1" for number in range(MAX_FIELDS))
+    for query in (f"{fields}&token={client.token}", f"token={client.token}&{fields}", f"{fields}&y=1"):
+        answer = client.get(f"/?{query}")
+        assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+    assert open_viewer(EMPTY).get(f"/?{fields}").status_code == 200
 
 
 def test_the_right_token_twice_is_refused_as_is_one_of_another_viewer() -> None:
@@ -135,6 +145,7 @@ def test_a_link_from_another_site_reloads_once_and_shows_nothing() -> None:
     answer = client.get("/", headers=crossing)
     assert (answer.status_code, 'http-equiv="refresh"' in answer.text) == (200, True)
     assert client.get("/", headers={**crossing, "sec-fetch-site": "same-origin"}).status_code == 403
+    assert client.get("/", headers={**crossing, "sec-fetch-mode": "no-cors"}).status_code == 403
     assert client.get("/api/run", headers=crossing).status_code == 403
 
 

@@ -57,6 +57,32 @@ def test_a_slide_in_use_stays_open_though_others_push_it_out(tmp_path: Path) -> 
     assert open_files() == before
 
 
+def test_a_slide_that_two_use_stays_open_until_both_are_done(tmp_path: Path) -> None:
+    path = tiny(tmp_path, "a.tif", value=7)
+    handles = Handles(**OPTIONS)
+    before = open_files()
+    with handles.lend(path) as opened:
+        with handles.lend(path) as same:
+            assert same is opened
+            handles.close()
+        assert first_pixel(opened) == 7
+    assert open_files() == before
+
+
+def test_a_slide_whose_pyramid_cannot_be_laid_is_closed(tmp_path: Path, monkeypatch) -> None:
+    closed = []
+
+    def fail(reader) -> None:
+        monkeypatch.setattr(type(reader), "close", lambda _: closed.append(1))
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("wsi_kd.viewer.handles.deep_zoom", fail)
+    path = tiny(tmp_path, "a.tif")
+    with pytest.raises(SlideProblem, match="opening failed"), Handles(**OPTIONS).lend(path):
+        pass
+    assert closed == [1]
+
+
 @pytest.fixture
 def opened_names(monkeypatch):
     """Names of the slides that are opened from now on, in order."""

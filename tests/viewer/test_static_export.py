@@ -92,6 +92,12 @@ def test_only_one_slide_leaves_the_house(viewed, tmp_path: Path) -> None:
     assert str(viewed.root).encode() not in everything
 
 
+def test_an_export_promises_no_report(viewed, tmp_path: Path) -> None:
+    shown = viewed._replace(report=tmp_path / "index.html")
+    export_slide(shown, tmp_path / "out", choice(um_per_px=4.0))
+    assert data_of(tmp_path / "out")["run"]["report"] is False
+
+
 def test_the_page_is_the_servers_but_for_its_source(viewed, tmp_path: Path) -> None:
     export_slide(viewed, tmp_path / "out", choice())
     page = (tmp_path / "out" / "index.html").read_bytes()
@@ -139,6 +145,32 @@ def test_a_former_export_is_replaced_and_anything_else_is_not(viewed, tmp_path: 
         write_export(desk, plan_export(desk, 1, um_per_px=0.0), tmp_path / "mine", threads=1, on_tile=print)
     desk.close()
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "kept"
+
+
+def test_what_somebody_put_beside_an_export_is_not_lost(viewed, tmp_path: Path) -> None:
+    export_slide(viewed, tmp_path / "out", choice(um_per_px=2.0))
+    (tmp_path / "out" / "notes.txt").write_text("kept")
+    with pytest.raises(BadInput, match=r"holds notes\.txt beside a former export"):
+        export_slide(viewed, tmp_path / "out", choice())
+    assert (tmp_path / "out" / "notes.txt").read_text() == "kept"
+
+
+def test_a_link_to_an_empty_folder_is_followed(viewed, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    export_slide(viewed, tmp_path / "link", choice(um_per_px=2.0))
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "data.js").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+
+
+@pytest.mark.parametrize("folder", [".", ".."])
+def test_nobody_is_left_in_a_folder_that_is_gone(viewed, tmp_path: Path, monkeypatch, folder: str) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(BadInput, match="you stand in it"):
+        export_slide(viewed, Path(folder), choice())
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 def test_an_export_that_fails_leaves_the_former_one(viewed, tmp_path: Path, monkeypatch) -> None:

@@ -11,7 +11,7 @@ from wsi_kd.bags.looked_at import read_rows
 from wsi_kd.steps.known_slides import Sources
 from wsi_kd.steps.view import collect_viewed
 from wsi_kd.steps.viewed_run import view_run
-from wsi_kd.viewer import app
+from wsi_kd.viewer import app, desk
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,30 @@ def test_a_report_is_shown_in_a_sandbox(run: Path) -> None:
     assert policy.startswith("sandbox allow-scripts; default-src 'none'")
     assert "allow-same-origin" not in policy
     assert answer.headers.get_list("content-security-policy") == [policy]
+
+
+def test_a_report_that_is_a_link_out_of_the_run_is_not_shown(run: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "secret.html"
+    outside.write_text("secret")
+    page = run / "report" / "index.html"
+    page.parent.mkdir()
+    page.symlink_to(outside)
+    try:
+        answer = open_viewer(view_run(run, sheet=(), title="")).get("/report/index.html")
+    finally:
+        page.unlink()
+        page.parent.rmdir()
+    assert (answer.status_code, "secret" in answer.text) == (404, False)
+
+
+def test_a_table_of_a_size_that_no_slide_has_is_not_read(run: Path, client, monkeypatch) -> None:
+    table = run / "predictions" / STUDENT / "tiles" / "tumor.csv"
+    address = f"/api/slides/{places(client)['tumor']}/scores"
+    monkeypatch.setattr(desk, "MAX_TABLE_BYTES", table.stat().st_size)
+    assert client.get(address, params={"model": STUDENT}).status_code == 200
+    monkeypatch.setattr(desk, "MAX_TABLE_BYTES", table.stat().st_size - 1)
+    answer = client.get(address, params={"model": STUDENT})
+    assert (answer.status_code, answer.text.startswith("tumor.csv: ")) == (409, True)
 
 
 @pytest.mark.shared_data

@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from viewed_runs import CLASSES, HOSTILE, STUDENT, TEACHER, no_nan, open_viewer, places
+from viewed_runs import CLASSES, HOSTILE, STUDENT, TEACHER, ask_raw, no_nan, open_viewer, places
 
 from wsi_kd.bags.looked_at import read_rows
+from wsi_kd.slides.protocol import unreadable
 from wsi_kd.slides.reader import open_slide
 from wsi_kd.steps.known_slides import Sources
 from wsi_kd.steps.view import collect_viewed
 from wsi_kd.steps.viewed_run import view_run
+from wsi_kd.viewer import desk
+from wsi_kd.viewer.desk import Desk
 
 
 def test_the_run_is_described(client) -> None:
@@ -192,3 +195,38 @@ def test_a_damaged_table_is_told_in_one_line(run: Path) -> None:
     assert (answer.status_code, answer.text.count("\n")) == (409, 1)
     assert "sha256 differs" in answer.text
     assert str(run) not in answer.text
+
+
+@pytest.mark.parametrize("target", ["/dzi/0/0/0_0.jpg", "/api/slides/0", "/api/slides/0/scores?model=x"])
+def test_nothing_is_read_for_a_page_that_has_moved_on(client, monkeypatch, target: str) -> None:
+    read = []
+    for name in ("tile", "slide", "scores"):
+        monkeypatch.setattr(Desk, name, lambda *_, **__: read.append(1))
+    status, _, body = ask_raw(client, target, gone=True)
+    assert (status, body, read) == (499, b"the page has moved on\n", [])
+
+
+def test_slides_are_closed_when_the_viewer_ends(client, monkeypatch) -> None:
+    closed = []
+    monkeypatch.setattr(Desk, "close", lambda _: closed.append(1))
+    with client:
+        assert client.get("/api/run").status_code == 200
+        assert closed == []
+    assert closed == [1]
+
+
+def test_images_of_the_glass_are_not_even_looked_for(client, monkeypatch) -> None:
+    monkeypatch.setattr(desk, "associated_names", lambda _: ("label",))
+    answer = client.get("/api/slides/0").json()
+    assert (answer["readable"], answer["label_image"], "associated" in answer) == (True, False, False)
+
+
+def test_damage_is_told_without_the_slides_folder(run: Path, client, monkeypatch) -> None:
+    path = next(row.path for row in read_rows(run / "slides.csv", slides_dir=None))
+
+    def fail(*_: object) -> None:
+        raise unreadable(f"{path}: torn")
+
+    monkeypatch.setattr(desk, "read_zoom_tile", fail)
+    answer = client.get("/dzi/0/5/0_0.jpg")
+    assert (answer.status_code, answer.headers["x-wsi-kd-damaged"]) == (200, f"{path.name}: torn")

@@ -100,12 +100,12 @@ def chunk_rows(rows: Sequence[SlideRow], slides_per_job: int) -> list[tuple[Slid
 
 
 def rows_of_slides(
-    paths: Sequence[Path], slide_mpp: float | None, *, recursive: bool = False
+    paths: Sequence[Path], slide_mpp: float | None, *, recursive: bool = False, slide_id: str | None = None
 ) -> tuple[SlideRow, ...]:
     """Make rows for inference from slide files, folders, patterns, and CSV files with a column `path`.
 
     In a CSV every other column is optional; its own slide_mpp goes before the argument's. With `recursive`
-    folders stand for the slides in them and below them.
+    folders stand for the slides in them and below them. `slide_id` names the slide where there is one only.
 
     Raises:
         BadInput: missing files (all at once), folders and patterns without slides, ids that clash or cannot
@@ -114,6 +114,8 @@ def rows_of_slides(
     if slide_mpp is not None and not 0 < slide_mpp < math.inf:
         raise BadInput(f"--slide-mpp {slide_mpp}: expected a positive number of um/px such as 0.25")
     rows = [row for path in given_paths(paths, recursive=recursive) for row in _rows_of(path, slide_mpp)]
+    if slide_id is not None and len(rows) == 1:
+        rows = [rows[0]._replace(slide_id=slide_id)]
     _refuse_missing("slide", [row.path for row in rows])
     _refuse_missing("annotation", [row.annotation for row in rows if row.annotation])
     faults = [

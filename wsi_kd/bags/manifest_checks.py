@@ -25,7 +25,8 @@ def check_columns(table: Table, required: Sequence[str]) -> None:
     missing = [name for name in required if name in absent]
     if missing:
         found = listed(hints or [repr(name) for name in table.columns])
-        by_id = "; or give slides_dir, to find slides by their id" if missing == ["path"] else ""
+        with_ids = missing == ["path"] and "slide_id" in required
+        by_id = "; or give slides_dir, to find slides by their id" if with_ids else ""
         raise BadInput(f"{table.path}: line 1: no column {listed(missing)}; found {found}{by_id}")
     if meant:
         raise BadInput(f"{table.path}: line 1: columns left unread: {listed(hints)}; rename or remove them")

@@ -36,6 +36,8 @@ SLIDE_EXTENSIONS = (
 """File name endings of whole slides, any case; compound endings first."""
 
 MAX_ID_BYTES = 200
+TABLE_NAMES = ("predictions.csv", "predictions.csv.meta.json")
+"""What lies beside the slides' folders in an output folder of infer."""
 _STUDY_THEN_SERIES = re.compile(rb"\x20\x00\x0d\x00UI..[0-9.]+\0?\x20\x00\x0e\x00UI..([0-9.]+)", re.DOTALL)
 _DICOM_HEADER_BYTES = 1 << 20
 
@@ -74,7 +76,7 @@ def slide_id_fault(slide_id: str) -> str:
         return f"starts with '{slide_id[0]}'"
     if len(slide_id.encode()) > MAX_ID_BYTES:
         return f"is longer than {MAX_ID_BYTES} bytes"
-    return ""
+    return "is the name of a table that infer writes" if same_name_key(slide_id) in TABLE_NAMES else ""
 
 
 def same_name_key(name: str) -> str:

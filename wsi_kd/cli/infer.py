@@ -26,6 +26,7 @@ from wsi_kd.cli.infer_options import (
     find_models,
     judge,
     lies_alone,
+    refuse_idle,
 )
 from wsi_kd.cli.options import Device
 from wsi_kd.core.errors import BadInput
@@ -61,6 +62,8 @@ def infer(
     """
     if [bool(slides), bool(features), watch is not None].count(True) != 1:
         raise BadInput("give either slides or --features FILE or --watch FOLDER, not several or none")
+    of_slides = {"--recursive": recursive, "--weights": weights, "--mask-network": mask_network}
+    refuse_idle(of_slides if features else {"--encoder": encoder}, "slides" if features else "--features")
     models = find_models(model, ensemble=ensemble)
     given = Given(models, out, device, slide_mpp, weights, mask_network, max_failed)
     if watch is not None:

@@ -1,6 +1,6 @@
 """Options of infer, and what they decide together: which models, which layout, which exit code."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -98,6 +98,17 @@ class Given(NamedTuple):
     weights: Path | None
     mask_network: Path | None
     max_failed: int
+
+
+def refuse_idle(options: Mapping[str, object], of: str) -> None:
+    """Refuse options that would do nothing here; they are for `of`.
+
+    Raises:
+        BadInput: one of them is given.
+    """
+    idle = [name for name, value in options.items() if value]
+    if idle:
+        raise BadInput(f"{', '.join(idle)}: only with {of}, does nothing here; leave it out")
 
 
 def find_models(folders: Sequence[Path], *, ensemble: bool) -> tuple[Path, ...]:

@@ -91,7 +91,10 @@ class _PlainLines(logging.Handler):
         if record.levelno >= logging.ERROR:
             message = f"wsi-kd: error: {message}"
         # Looked up for every line: tests and progress bars put other streams in their place.
-        print(message, file=sys.stdout if record.levelno < logging.WARNING else sys.stderr, flush=True)
+        stream = sys.stdout if record.levelno < logging.WARNING else sys.stderr
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        # A terminal of another encoding, or a name that is no text, must not end a run of hours.
+        print(message.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 class _JsonLines(logging.Handler):

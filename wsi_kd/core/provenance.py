@@ -23,7 +23,7 @@ KIND_VERSIONS = {
     "predictions": 3,
     "tile_scores": 3,
     "pooled_predictions": 3,
-    "metrics": 3,
+    "metrics": 4,
     "prediction": 3,
 }
 """Kinds whose layout has changed; one more for each change, so that only what changed must be made anew."""

@@ -81,6 +81,9 @@ def fit_temperature(labels: Labels, probabilities: Probabilities) -> Metric:
         return Metric(None, "no validation slides with a label")
     if not np.isfinite(probabilities).all():
         return Metric(None, "validation scores that are not finite")
+    reason = _why_one_class(labels)
+    if reason:
+        return Metric(None, f"{reason} validation slides")
     odds = logit(probabilities)
     low, high = 1.0 / HOTTEST, 1.0 / COLDEST
     if _slope_at(low, labels, odds) >= 0:

@@ -137,7 +137,7 @@ def threshold_by(labels: Labels, scores: Scores, *, rule: str, target: float | N
 def _chosen_cut(labels: Labels, scores: Scores, *, rule: str, target: float) -> float:
     false_rate, true_rate, cuts = roc_curve(labels, scores, drop_intermediate=False)
     if rule == "youden":
-        chosen = int(np.argmax(true_rate - false_rate))
+        chosen = int(np.argmax(np.round(true_rate - false_rate, 12)))  # 2/3 - 1/3 and 1 - 2/3 are one choice
     elif rule == "sensitivity":
         kept = np.flatnonzero(true_rate >= target - 1e-12)
         chosen = int(kept[np.argmin(false_rate[kept])])

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from wsi_kd.evaluation.aggregates import metric_value, summarize
+from wsi_kd.evaluation.aggregates import metric_value, pooled_metric, summarize
 from wsi_kd.evaluation.classification import Metric
 from wsi_kd.evaluation.froc import SlideDetections
 from wsi_kd.evaluation.froc_record import FrocSeed, froc_record
@@ -37,6 +37,7 @@ from wsi_kd.evaluation.intervals import (
 )
 from wsi_kd.evaluation.schema import (
     INSTANCE_METRICS,
+    FoldArea,
     InstanceMetrics,
     InstanceRecord,
     InstanceSummary,
@@ -130,7 +131,38 @@ def measure_tiles(
         confidence=confidence,
     )
     summary = _summary(parts, sampled, convention=convention, confidence=confidence)
-    return TileMeasurement({**summary, "froc": froc}, sampled.resampled)
+    folds = _fold_areas(parts, summary["per_fold"], samples=samples, confidence=confidence, seed=seed)
+    return TileMeasurement({**summary, "folds": folds, "froc": froc}, sampled.resampled)
+
+
+def _fold_areas(
+    parts: Sequence[TileScores],
+    records: Sequence[InstanceRecord],
+    *,
+    samples: int,
+    confidence: float,
+    seed: int,
+) -> list[FoldArea]:
+    """Give the AUC over all tiles of each fold by itself; `records` are those of `parts`."""
+    found: list[FoldArea] = []
+    for fold in sorted({part.fold for part in parts if part.fold is not None}):
+        of_fold = [part for part in parts if part.fold == fold]
+        cases = tuple(sorted({case for part in of_fold for case in part.case_ids}))
+        by_label = _needed_counts(of_fold[0], cases)[:2]
+        resamples = draw_resamples(by_label, samples=samples, seed=seed)
+        areas = [] if resamples is None else [_area(part, cases, resamples.counts) for part in of_fold]
+        values = [record["roc_auc"] for record in records if record["fold"] == fold]
+        metric = pooled_metric(values, areas, resamples=resamples, confidence=confidence)
+        found.append({"fold": fold, "roc_auc": metric})
+    return found
+
+
+def _area(part: TileScores, cases: Sequence[str], counts: CaseCounts) -> PerResample:
+    if why_no_number(part):
+        return np.full(counts.shape[1], np.nan)
+    everywhere = np.ones(len(part.labels), dtype=bool)
+    slide_case = case_indices(part.case_ids, cases)
+    return _tile_areas(part, everywhere, slide_case=slide_case, counts=counts).roc_auc
 
 
 def summarize_tiles(

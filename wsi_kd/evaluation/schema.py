@@ -43,6 +43,7 @@ from wsi_kd.evaluation.schema_measures import (
 )
 from wsi_kd.evaluation.schema_values import (
     ConfusionCounts,
+    FoldArea,
     FoldValue,
     MetricValue,
     PooledMetric,
@@ -64,6 +65,7 @@ __all__ = [
     "DecisionCurve",
     "Difference",
     "FailedSlide",
+    "FoldArea",
     "FoldCounts",
     "FoldValue",
     "Froc",
@@ -142,6 +144,7 @@ class ScoreSummary(Summary):
 class ScoreMetrics(ScoreSummary):
     """One slide score of one recipe's selected models; see `wsi_kd.evaluation.schema_measures`."""
 
+    folds: list[FoldArea]
     operating_points: list[OperatingPoint]
     calibration: Calibration
     decision_curve: DecisionCurve
@@ -179,6 +182,7 @@ class InstanceSummary(Summary):
 class InstanceMetrics(InstanceSummary):
     """One tile score of one recipe's selected models."""
 
+    folds: list[FoldArea]
     froc: Froc
 
 

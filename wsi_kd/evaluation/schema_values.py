@@ -61,3 +61,10 @@ class FoldValue(TypedDict):
     value: float | None
     reason: str
     """Also beside a value: that it lies at the limit of what is searched."""
+
+
+class FoldArea(TypedDict):
+    """The AUC on one fold's test part: mean over seeds, the interval by resampling that part's patients."""
+
+    fold: int
+    roc_auc: PooledMetric

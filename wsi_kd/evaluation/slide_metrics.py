@@ -23,7 +23,7 @@ from wsi_kd.evaluation.intervals import CaseCounts, PerResample
 from wsi_kd.evaluation.operating_points import operating_points
 from wsi_kd.evaluation.ranked_slides import areas_of, rank_slides
 from wsi_kd.evaluation.sampled_scores import Sampled, SlidePlan, sample_scores, share, sum_by_case
-from wsi_kd.evaluation.schema import SLIDE_METRICS, ScoreMetrics, ScoreSummary, SlideRecord
+from wsi_kd.evaluation.schema import SLIDE_METRICS, FoldArea, ScoreMetrics, ScoreSummary, SlideRecord
 from wsi_kd.evaluation.scored_slides import BINARY, SlideScores, pool_folds, why_unmeasured
 from wsi_kd.evaluation.subgroups import subgroups
 
@@ -86,6 +86,7 @@ def measure_slides(
     calibrated = calibrate(sampled, wanted.validation)
     metrics: ScoreMetrics = {
         **_summary(sampled, resampled),
+        "folds": _fold_areas(parts, samples=samples, confidence=confidence, seed=seed),
         "operating_points": operating_points(sampled, wanted),
         "calibration": calibrated.record,
         "decision_curve": decision_curve(sampled, scaled=calibrated.scaled),
@@ -145,6 +146,18 @@ def _area(part: SlideScores) -> Metric:
 def _no_calls(reason: str) -> OperatingPoint:
     unknown = Metric(None, reason)
     return OperatingPoint(Confusion(0, 0, 0, 0), unknown, unknown, unknown, unknown)
+
+
+def _fold_areas(
+    parts: Sequence[SlideScores], *, samples: int, confidence: float, seed: int
+) -> list[FoldArea]:
+    """Measure each fold by itself: its models, its patients."""
+    found: list[FoldArea] = []
+    for fold in sorted({part.fold for part in parts if part.fold is not None}):
+        of_fold = [part for part in parts if part.fold == fold]
+        sampled = sample_scores(of_fold, samples=samples, confidence=confidence, seed=seed)
+        found.append({"fold": fold, "roc_auc": _summary_of(sampled)["pooled"]["roc_auc"]})
+    return found
 
 
 def _summary_of(sampled: Sampled) -> ScoreSummary:

@@ -2,7 +2,9 @@
 
 Threads, not processes: OpenSlide, OpenCV and JPEG decoders release the interpreter lock, so both scale alike,
 and threads start in microseconds where a process first imports everything anew, and share what they decode.
-Tiles are read row by row of the slide, into the very array that the encoder gets.
+Tiles are read row by row of the slide, into the very array that the encoder gets. Features go straight into
+the one array that is returned, in the type in which they are stored: of a large slide they are the most that
+is held.
 """
 
 import itertools
@@ -20,6 +22,7 @@ from jaxtyping import Bool, Int64, UInt8
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.shapes import Coords, FeatureArray, Pixels, TileBatch
 from wsi_kd.features.encoders import Encoder
+from wsi_kd.features.feature_rows import FeatureRows
 from wsi_kd.features.quality import Fate, QualityCheck, TileMeasures, fates, measure_tiles
 
 READ_TILES = 16
@@ -43,6 +46,8 @@ class EmbeddedTiles(NamedTuple):
     """A `Fate` for every tile: kept, damaged, or left out for its quality."""
     measures: TileMeasures | None
     """Of the kept tiles; None where nothing was measured."""
+    largest: float
+    """Magnitude of the largest feature before it was rounded; NaN or infinite where one is."""
 
 
 class _Unit(NamedTuple):
@@ -76,6 +81,7 @@ def embed_tiles(
     workers: int,
     check: QualityCheck | None = None,
     normalize: Callable[[Pixels], Pixels] | None = None,
+    dtype: str | None = None,
     on_tiles: Callable[[int], None] = lambda _: None,
 ) -> EmbeddedTiles:
     """Read and encode the tiles at `coords`.
@@ -86,12 +92,14 @@ def embed_tiles(
     Args:
         read: reads one tile.
         coords: where the tiles are.
-        encoder: makes the features; the array it gets is used again after the call, unless they share it.
+        encoder: makes the features; the array it gets is used again after the call.
         tile_px: edge of a tile as it is read.
         batch_size: tiles a call of the encoder.
         workers: reading threads; 0 reads in the calling thread.
         check: what is measured on each tile and which are left out for it; default: nothing, none.
         normalize: changes the stains of a tile, after all else has looked at it; called by the threads.
+        dtype: type to which features are rounded, but for uint8, which are pixels; default: the encoder's.
+            What it does not hold becomes infinite, and `largest` tells.
         on_tiles: told how many more tiles have been read.
 
     Raises:
@@ -100,7 +108,7 @@ def embed_tiles(
     tile_fates: list[int] = []
     damaged: list[str] = []
     measures: list[TileMeasures] = []
-    features: list[FeatureArray] = []
+    rows = FeatureRows(len(coords), dtype)
     order = np.lexsort((coords[:, 0], coords[:, 1]))
     size = _unit_size(len(coords), workers)
     spare: list[TileBatch] = []
@@ -115,31 +123,34 @@ def embed_tiles(
                 measures.append(unit.measures)
             on_tiles(len(unit.fates))
             made = _features_of(unit, encoder, tile_fates)
-            if made is not None:
-                features.append(made)
-            if unit.batch is not None and (made is None or not np.may_share_memory(made, unit.batch)):
+            if unit.batch is not None:
+                if made is not None:
+                    rows.put(_kept_places(order, tile_fates, last=len(unit.batch)), made)
                 spare.append(unit.batch)
-    joined = np.concatenate(features) if features else np.zeros((0, encoder.feature_dim), np.float32)
     found = np.array(tile_fates, np.int64)
+    kept = np.empty(len(found), bool)
+    kept[order] = found == Fate.KEPT
     measured = TileMeasures(*map(np.concatenate, zip(*measures, strict=True))) if measures else None
     return _in_order_of_coords(
-        EmbeddedTiles(joined, found == Fate.KEPT, tuple(damaged), found, measured), order
+        EmbeddedTiles(
+            rows.joined(kept, encoder.feature_dim), kept, tuple(damaged), found, measured, rows.largest
+        ),
+        order,
     )
 
 
 def _in_order_of_coords(found: EmbeddedTiles, order: Int64[np.ndarray, "tiles"]) -> EmbeddedTiles:
-    """Undo the order of reading."""
+    """Undo the order of reading in all but `features` and `kept`, which lie in that of the coordinates."""
     if (np.diff(order) > 0).all():
         return found
     in_order = np.empty_like(found.fates)
     in_order[order] = found.fates
-    rows, others = np.argsort(order[found.kept]), np.argsort(order[found.fates == Fate.DAMAGED])
-    return EmbeddedTiles(
-        found.features[rows],
-        in_order == Fate.KEPT,
-        tuple(found.damaged[row] for row in others),
-        in_order,
-        None if found.measures is None else TileMeasures(*(column[rows] for column in found.measures)),
+    rows = np.argsort(order[found.fates == Fate.KEPT])
+    others = np.argsort(order[found.fates == Fate.DAMAGED])
+    return found._replace(
+        damaged=tuple(found.damaged[row] for row in others),
+        fates=in_order,
+        measures=found.measures and TileMeasures(*(column[rows] for column in found.measures)),
     )
 
 
@@ -224,6 +235,14 @@ def _features_of(unit: _Read, encoder: Encoder, tile_fates: list[int]) -> Featur
         return unit.features
     of_batch = tile_fates[-len(unit.batch) :]
     return encoder(_kept(unit.batch, of_batch)) if Fate.KEPT in of_batch else None
+
+
+def _kept_places(
+    order: Int64[np.ndarray, "tiles"], tile_fates: list[int], *, last: int
+) -> Int64[np.ndarray, "kept"]:
+    """Tell where the kept ones of the last tiles that were read stand among the coordinates."""
+    places = order[: len(tile_fates)][-last:]
+    return places[np.equal(tile_fates[-last:], Fate.KEPT)]
 
 
 def _judge(tiles: TileBatch, tile_fates: list[int], check: QualityCheck) -> TileMeasures:

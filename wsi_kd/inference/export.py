@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_kd.core.files import publish
+from wsi_kd.features.distilled import PREFIX, is_distilled
 from wsi_kd.inference.attention import attention_percentile
 from wsi_kd.inference.calls import positive_name
 from wsi_kd.inference.tables import BINARY, TileTable
@@ -82,12 +83,24 @@ def publish_features(path: Path, features: Iterable[Mapping[str, Any]]) -> None:
 def without_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sections with each path cut to its last part: folders may be named after people."""
     return {
-        section: {
-            key: Path(value).name if key in PATH_KEYS and value is not None else value
-            for key, value in values.items()
-        }
+        section: {key: _without_path(key, value) for key, value in values.items()}
         for section, values in settings.items()
     }
+
+
+def without_folder(encoder: str) -> str:
+    """Return an encoder's name; of a distilled one, which is named by its folder, the last part of that.
+
+    >>> without_folder("distilled:/home/doe/small"), without_folder("uni")
+    ('distilled:small', 'uni')
+    """
+    return f"{PREFIX}{Path(encoder.removeprefix(PREFIX)).name}" if is_distilled(encoder) else encoder
+
+
+def _without_path(key: str, value: Any) -> Any:
+    if key == "encoder" and isinstance(value, str):
+        return without_folder(value)
+    return Path(value).name if key in PATH_KEYS and value is not None else value
 
 
 def _tile_feature(

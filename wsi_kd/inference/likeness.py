@@ -68,7 +68,7 @@ def calibrate_limit(
     largest = _largest_of_cases(distances, case_ids)
     cases, slides = len(largest), len(distances)
     rank = math.ceil((cases + 1) * (1.0 - false_flags) - 1e-9)
-    if rank <= cases and cases >= FEWEST_CASES:
+    if rank <= cases and cases >= FEWEST_CASES and largest[rank - 1] > 0.0:
         return Limit(float(largest[rank - 1]), "conformal", false_flags, cases, slides, "val")
     if cases >= FEWEST_CASES and largest[0] > 0.0:
         bound = _lognormal_bound(largest, false_flags)

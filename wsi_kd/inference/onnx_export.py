@@ -14,6 +14,7 @@ from torch import nn
 from wsi_kd.core.errors import BadInput, RunFailed
 from wsi_kd.core.files import publish
 from wsi_kd.core.provenance import RESEARCH_ONLY, package_versions
+from wsi_kd.inference.export import without_folder
 from wsi_kd.inference.onnx_graph import ONE_BAG, OUTPUTS, STUDENT_OUTPUTS, TEACHER_OUTPUTS, BagGraph
 from wsi_kd.inference.predict import predict_bag
 from wsi_kd.mil.projectors import FEATURE_PROJECTORS
@@ -147,6 +148,8 @@ def file_metadata(header: Mapping[str, Any], part: Part) -> dict[str, str]:
     tile = header.get("sections", {}).get("tile", {})
     members = {key: header[key] for key in HEADER_KEYS if key in header}
     members |= {key: tile[key] for key in TILE_KEYS if key in tile}
+    if "encoder" in members:
+        members["encoder"] = without_folder(str(members["encoder"]))
     told = {"part": part, "wsi_kd": package_versions()["wsi_kd"], "research_only": RESEARCH_ONLY, **members}
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}
 

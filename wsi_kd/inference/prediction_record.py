@@ -9,7 +9,7 @@ from numpy import ndarray
 from wsi_kd.core.provenance import RESEARCH_ONLY, stamp
 from wsi_kd.core.records import StatusRow
 from wsi_kd.inference.calls import slide_call
-from wsi_kd.inference.export import without_paths
+from wsi_kd.inference.export import without_folder, without_paths
 from wsi_kd.inference.prediction_schema import (
     KIND,
     ModelRecord,
@@ -138,7 +138,8 @@ def _calls(
 
 
 def _members(header: Mapping[str, Any], record: type) -> dict[str, Any]:
-    return {key: header[key] for key in record.__annotations__ if key in header}
+    found = {key: header[key] for key in record.__annotations__ if key in header}
+    return {**found, "encoder": without_folder(str(found["encoder"]))} if "encoder" in found else found
 
 
 def _joined(names: Any) -> str:

@@ -6,12 +6,13 @@ patient.
 
 import json
 from typing import (
+    Annotated,
     Any,
     Final,
     NotRequired,  # pydantic takes no other below Python 3.12
 )
 
-from pydantic import ConfigDict, TypeAdapter, with_config
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from pydantic.json_schema import GenerateJsonSchema
 from typing_extensions import TypedDict
 
@@ -98,7 +99,7 @@ class SlideRecord(TypedDict, total=False):
     mpp_source: str
     level0_width: int
     level0_height: int
-    bounds: list[int]
+    bounds: Annotated[list[int], Field(min_length=4, max_length=4)]
     """Corner, width and height of the scanned part, level-0 px; GeoJSON counts from that corner."""
     tissue_mm2: float
     tile_px: int
@@ -146,7 +147,7 @@ class PredictionRecord(TypedDict):
     """Of a failed slide why; of one that is ok what is to be known of it; else empty."""
     step: str
     """infer, or the step in which the slide failed."""
-    classes: list[str]
+    classes: Annotated[list[str], Field(min_length=2)]
     """In order, the negative one first."""
     probabilities: dict[str, dict[str, float]]
     """By score (teacher, student, student_max, student_topk) and class; empty for a slide that failed."""
@@ -159,7 +160,7 @@ class PredictionRecord(TypedDict):
     tiles: int
     """Tiles that were scored."""
     slide: SlideRecord
-    models: list[ModelRecord]
+    models: Annotated[list[ModelRecord], Field(min_length=1)]
     seconds: SecondsRecord
     files: dict[str, str]
     """sha256 of each file beside this one, by name."""

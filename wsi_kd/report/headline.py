@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from wsi_kd.evaluation.schema import Metrics, MetricValue, PooledMetric, Spread
+from wsi_kd.evaluation.schema import FoldArea, Metrics, PooledMetric, Spread
 from wsi_kd.report.named_scores import NamedScore, curve_scores
 from wsi_kd.report.numbers import interval_cell, number_cell, spread_cell
 from wsi_kd.report.page import Block, Cell, Column, Note, Section, Table
@@ -15,14 +15,13 @@ METRIC: Final = "roc_auc"
 
 
 class Line(NamedTuple):
-    """One score's AUC: pooled over folds, and of every fold."""
+    """One score's AUC: pooled over folds, and of every fold by itself."""
 
     recipe: str
     score: str
     pooled: PooledMetric
     over_folds: Spread
-    per_fold: Sequence[tuple[int, MetricValue]]
-    """Fold and value, a seed after the other."""
+    folds: Sequence[FoldArea]
 
 
 def headline_section(metrics: Metrics) -> Section:
@@ -34,8 +33,8 @@ def headline_section(metrics: Metrics) -> Section:
     confidence = slides[0].pooled["confidence"]
     lead = (
         "How well slides, and the tiles in them, are told apart: area under the ROC curve on test slides; "
-        f"0.5 is chance, 1 is perfect. Pooled over folds with {confidence:.0%} intervals by resampling "
-        "patients, then every fold by itself (mean over seeds)."
+        f"0.5 is chance, 1 is perfect. Pooled over folds, then every fold by itself (mean over seeds), with "
+        f"{confidence:.0%} intervals by resampling patients."
     )
     blocks: list[Block] = [Note(lead), _table("Slides: AUC", slides)]
     blocks.append(_table("Tiles: AUC, all labeled tiles", tiles) if tiles else Note(_no_tiles(metrics)))
@@ -54,10 +53,9 @@ def _slide_lines(metrics: Metrics) -> Iterator[Line]:
 
 def _slide_line(score: NamedScore) -> Line:
     found = score.metrics
-    per_fold = [
-        (record["fold"], record[METRIC]) for record in found["per_fold"] if record["fold"] is not None
-    ]
-    return Line(score.recipe, score.score, found["pooled"][METRIC], found["over_folds"][METRIC], per_fold)
+    return Line(
+        score.recipe, score.score, found["pooled"][METRIC], found["over_folds"][METRIC], found["folds"]
+    )
 
 
 def _tile_lines(metrics: Metrics) -> Iterator[Line]:
@@ -65,15 +63,12 @@ def _tile_lines(metrics: Metrics) -> Iterator[Line]:
         for name in TILE_SCORES:
             record = measured["instances"].get(name)
             if record is not None:
-                folds = [
-                    (part["fold"], part[METRIC]) for part in record["per_fold"] if part["fold"] is not None
-                ]
-                score = TILE_NAMES[name]
-                yield Line(recipe, score, record["pooled"][METRIC], record["over_folds"][METRIC], folds)
+                pooled, over_folds = record["pooled"][METRIC], record["over_folds"][METRIC]
+                yield Line(recipe, TILE_NAMES[name], pooled, over_folds, record["folds"])
 
 
 def _table(caption: str, lines: Sequence[Line]) -> Table:
-    folds = sorted({fold for line in lines for fold, _ in line.per_fold})
+    folds = sorted({part["fold"] for line in lines for part in line.folds})
     shown = folds if len(folds) > 1 else []
     headings = ("Pooled", *(f"Fold {fold}" for fold in shown), *(("Over folds",) if shown else ()))
     columns = (Column("Score"), *(Column(heading, numeric=True) for heading in headings))
@@ -90,10 +85,6 @@ def _table(caption: str, lines: Sequence[Line]) -> Table:
 
 
 def _fold_cell(line: Line, fold: int) -> Cell:
-    """Average the seeds; a seed without a value leaves none."""
-    values = [record["value"] for number, record in line.per_fold if number == fold]
-    known = [value for value in values if value is not None]
-    if not values or len(known) < len(values):
-        reasons = {record["reason"] for number, record in line.per_fold if number == fold} - {""}
-        return number_cell(None, "; ".join(sorted(reasons)) or "not measured")
-    return number_cell(sum(known) / len(known))
+    """Show a fold's mean over seeds with its interval; a score may lack a fold that another has."""
+    found = next((part[METRIC] for part in line.folds if part["fold"] == fold), None)
+    return number_cell(None, "not measured") if found is None else interval_cell(found)

@@ -18,8 +18,8 @@ def subgroup_section(metrics: Metrics) -> Section:
     found = [score for score in scores if score.metrics["subgroups"]]
     if not found:
         text = (
-            "No subgroup: the manifest names no site, the slides name no scanner, and no other column has 2 "
-            "to 20 values. Columns are chosen by evaluate.subgroups."
+            "No subgroup: no two sites and no two scanners are known, and no other column of the manifest "
+            "has 2 to 20 values, or none was asked for. Columns are chosen by evaluate.subgroups."
         )
         return Section("subgroups", HEADING, (Note(text),))
     blocks: list[Block] = [Note(_lead())]

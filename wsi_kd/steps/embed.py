@@ -1,5 +1,6 @@
 """Step embed: tiles -> features by a frozen encoder, one HDF5 a slide, and the job's status table."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,6 @@ from wsi_kd.core.machine import usable_cpus
 from wsi_kd.core.progress import progress, slide_progress
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
-from wsi_kd.core.shapes import FeatureArray
 from wsi_kd.features.embed import EmbeddedTiles, embed_tiles
 from wsi_kd.features.encoders import Encoder
 from wsi_kd.features.store import FeatureFile, TileFile, array_hash, read_tiles, write_features
@@ -136,6 +136,7 @@ def embed_slide(
                 workers=usable_cpus() if workers is None else workers,
                 check=quality_check(header, settings.embed),
                 normalize=stains.normalize,
+                dtype=stored_dtype(settings.embed),
                 on_tiles=on_tiles,
             )
         _check_damage(found, header, max_fraction=settings.embed.max_damaged_fraction)
@@ -143,10 +144,10 @@ def embed_slide(
     except SlideProblem as problem:
         header.update(failure(problem.status, problem.reason, step=STEP))
         return _without_features(tiles, header)
-    features = _stored(found.features, row.slide_id, settings.embed)
+    _check_stored(found.largest, row.slide_id, settings.embed)
     return FeatureFile(
         tiles.slide_id,
-        features,
+        found.features,
         tiles.coords[found.kept],
         tiles.tile_labels[found.kept],
         header,
@@ -166,22 +167,18 @@ def _check_damage(found: EmbeddedTiles, header: dict[str, Any], *, max_fraction:
         )
 
 
-def _stored(features: FeatureArray, slide_id: str, embed: EmbedSettings) -> FeatureArray:
-    """Round features to the stored type, refusing values that it does not hold; pixels stay as they are."""
-    if features.dtype == np.uint8:
-        return features
-    if not np.isfinite(features).all():
+def _check_stored(largest: float, slide_id: str, embed: EmbedSettings) -> None:
+    """Refuse features that the stored type does not hold."""
+    if not math.isfinite(largest):
         raise BadInput(
             f"{slide_id}: encoder '{embed.encoder}' gives features that are not finite; "
             "check embed.weights, or set embed.precision: float32"
         )
-    largest = float(np.abs(features).max(initial=0.0))
     if largest > float(np.finfo(embed.dtype).max):
         raise BadInput(
             f"{slide_id}: encoder '{embed.encoder}' gives features up to {largest:.3g}, beyond float16; "
             "set embed.dtype: float32"
         )
-    return features.astype(embed.dtype)
 
 
 def _header(

@@ -34,6 +34,7 @@ from wsi_kd.steps.scored_models import (
     ModelPredictions,
     check_complete,
     check_split,
+    check_truth,
     has_annotations,
     manifest_rows,
     read_model,
@@ -85,11 +86,12 @@ def run_evaluate(
         settings: section `evaluate` is used.
 
     Raises:
-        BadInput: predictions that are missing, damaged, of other classes, or given twice.
+        BadInput: predictions that are missing, damaged, given twice, or of other classes, labels or cases.
     """
     folds = read_splits(splits_path).folds
     models = _read_models(prediction_dirs, manifest.classes, folds=folds)
     last = _read_models([folder / LAST_FOLDER for folder in prediction_dirs], manifest.classes, folds=folds)
+    check_truth([*models, *last], manifest)
     facts = _feature_facts(manifest, folds, features_dir=features_dir)
     annotated = has_annotations(manifest)
     columns = group_columns(manifest, scanners=facts.scanners, wanted=settings.evaluate.subgroups)

@@ -10,7 +10,7 @@ from wsi_kd.core.errors import BadInput, unknown_name
 SITE: Final = "site"
 SCANNER: Final = "scanner"
 MAX_VALUES: Final = 20
-"""A column of more values than this (a date, a name) is no subgroup unless it is asked for."""
+"""A further column of more values than this (a date, a name) is no subgroup unless it is asked for."""
 
 
 def scanner_of(header: Mapping[str, Any]) -> str:
@@ -44,7 +44,7 @@ def group_columns(
         **_extra_columns(manifest.rows),
     }
     if wanted is None:
-        return {name: values for name, values in columns.items() if _tells_apart(values)}
+        return {name: values for name, values in columns.items() if _tells_apart(name, values)}
     absent = [name for name in wanted if name not in columns]
     if absent:
         raise BadInput(
@@ -62,5 +62,6 @@ def _extra_columns(rows: Sequence[SlideRow]) -> dict[str, dict[str, str]]:
     return columns
 
 
-def _tells_apart(values: Mapping[str, str]) -> bool:
-    return 2 <= len({value for value in values.values() if value}) <= MAX_VALUES  # noqa: PLR2004 - two groups
+def _tells_apart(name: str, values: Mapping[str, str]) -> bool:
+    found = len({value for value in values.values() if value})
+    return found >= 2 and (found <= MAX_VALUES or name in {SITE, SCANNER})  # noqa: PLR2004 - two groups

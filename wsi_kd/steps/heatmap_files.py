@@ -1,5 +1,6 @@
 """One slide's tile scores, checked, and the heatmap files that need no pixels: regions and facts."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -60,14 +61,16 @@ def read_scored(drawn: Drawn, viewed: Viewed) -> Scored:
     """Read a slide's tile scores.
 
     Raises:
-        BadInput: a damaged table, features that came without positions or resolution, or tiles that all lie
+        BadInput: damaged files, features that came without positions or resolution, or tiles that all lie
             outside the slide.
     """
+    if drawn.problem:
+        raise BadInput(drawn.problem)
     tiles = read_tiles_csv(drawn.tiles)
     slide_mpp = float(drawn.header.get("slide_mpp") or 0.0)
     if not tiles.tile_level0_px or not drawn.header.get("coords_given", True):
         raise BadInput("its features came without positions or tile sizes: nothing can be drawn")
-    if not slide_mpp:
+    if not 0 < slide_mpp < math.inf:
         raise BadInput("its resolution is unknown; see the column slide_mpp of the manifest")
     x, y, width, height = bounds = Box(*(int(value) for value in drawn.header["bounds"]))
     left, top = tiles.coords.T

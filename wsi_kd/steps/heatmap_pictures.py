@@ -45,7 +45,7 @@ def check_resolutions(scored: Scored, choice: Choice) -> Pictured:
     """Return the resolutions of the pictures.
 
     Raises:
-        BadInput: finer than the slide, or a picture too large to be held; with what is possible.
+        BadInput: finer than the slide, coarser than all of it, or too large to be held; with what would do.
     """
     _, _, width, height = scored.bounds
     longer_um = max(width, height) * scored.slide_mpp
@@ -54,6 +54,8 @@ def check_resolutions(scored: Scored, choice: Choice) -> Pictured:
             raise BadInput(
                 f"{option} {value:g}: the slide has {scored.slide_mpp:.4g} um/px; nothing is finer"
             )
+        if value is not None and value > longer_um:
+            raise BadInput(f"{option} {value:g}: the whole slide is {longer_um:.4g} um across; give less")
     if choice.um_per_px is None:
         return Pictured(max(scored.slide_mpp, longer_um / PICTURE_PX), choice.tiff_um_per_px)
     finest = max(math.sqrt(width * height / MAX_PICTURE_PX) * scored.slide_mpp, longer_um / MAX_EDGE_PX)

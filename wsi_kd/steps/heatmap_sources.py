@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from wsi_kd.bags.slide_files import slide_id_fault
 from wsi_kd.bags.tables import listed
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import read_json, sidecar
-from wsi_kd.core.units import Box
 from wsi_kd.features.store import read_header
 from wsi_kd.steps.known_slides import Sources, known_slides
 from wsi_kd.steps.viewed_answers import PREDICTION, TILES, prediction_files, view_answers
@@ -37,11 +37,8 @@ class Drawn(NamedTuple):
     """The model's threshold on single tiles: value (None where it has none), rule, chosen_on."""
     folder: Path
     """Below the output folder."""
-
-    @property
-    def bounds(self) -> Box:
-        """The scanned part of the slide."""
-        return Box(*(int(value) for value in self.header["bounds"]))
+    problem: str = ""
+    """Why frame or threshold are not known: nothing can be drawn."""
 
 
 class Collected(NamedTuple):
@@ -87,7 +84,15 @@ def collect_drawn(target: Path, sources: Sources, *, slide_ids: Sequence[str], m
 
 
 def _wanted(slides: Sequence[ViewedSlide], slide_ids: Sequence[str], *, where: Path) -> list[ViewedSlide]:
-    known = {slide.slide_id: slide for slide in slides if slide.tiles}
+    known: dict[str, ViewedSlide] = {}
+    for slide in slides:
+        if not slide.tiles:
+            continue
+        if fault := slide_id_fault(slide.slide_id):  # it names the folder that is written
+            raise BadInput(f"{where}: the slide id {slide.slide_id!r} {fault}; no wsi-kd gave it that name")
+        if slide.slide_id in known:
+            raise BadInput(f"{where}: two answers on slide {slide.slide_id}; draw them in a folder each")
+        known[slide.slide_id] = slide
     unknown = [slide_id for slide_id in slide_ids if slide_id not in known]
     if unknown or not known:
         what = f"no tile scores of {listed(unknown, limit=LISTED)}" if unknown else "no tile scores"
@@ -121,16 +126,18 @@ def _usual(viewed: Viewed) -> set[str]:
 
 
 def _of_run(root: Path, slide: ViewedSlide, key: str) -> Drawn:
-    tiles = slide.tiles[key]
+    tiles, folder = slide.tiles[key], Path(*key.split("/"), slide.slide_id)
     frames = [root / name / f"{slide.slide_id}.h5" for name in FRAMES]
-    header = read_header(next((path for path in frames if path.is_file()), frames[0]))
-    told = read_json(sidecar(tiles), remake="wsi-kd predict")
+    try:
+        header = read_header(next((path for path in frames if path.is_file()), frames[0]))
+        told = read_json(sidecar(tiles), remake="wsi-kd predict")
+    except BadInput as error:  # of this slide only: the others are drawn
+        return Drawn(slide.slide_id, key, tiles, slide.path, {}, {}, folder, problem=str(error))
     threshold = {
         "value": told.get("thresholds", {}).get(TILE_SCORE),
         "rule": told.get("threshold_rule", ""),
         "chosen_on": told.get("threshold_split", ""),
     }
-    folder = Path(*key.split("/"), slide.slide_id)
     return Drawn(slide.slide_id, key, tiles, slide.path, header, threshold, folder)
 
 

@@ -6,20 +6,21 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from wsi_kd.core.device import choose_device
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash
 from wsi_kd.core.records import SlideStatus, StatusRow
-from wsi_kd.features.foreign import read_foreign_slide
+from wsi_kd.features.foreign import UnknownResolution, read_foreign_slide
 from wsi_kd.features.foreign_folders import ForeignSlide, find_foreign, foreign_slide
 from wsi_kd.features.store import FeatureFile, array_hash
 from wsi_kd.inference.prediction_record import Answer
 from wsi_kd.steps.infer_batch import Batch, Job, OnSlide, as_folders, ignore, run_jobs
 from wsi_kd.steps.infer_model import load_models, models_identity
 from wsi_kd.steps.infer_result import STEP, SlideResult, score_features, slide_result
-from wsi_kd.steps.status import inputs_hash
+from wsi_kd.steps.status import failure, inputs_hash
 from wsi_kd.training.checkpoint import LoadedModel
 
 
@@ -57,8 +58,8 @@ def run_infer_features(
         on_slide: called with each slide's status as soon as it is written.
 
     Raises:
-        BadInput: a model that cannot be loaded, files that are missing, damaged, of another encoder than the
-            model's, or two of one slide.
+        BadInput: a model that cannot be loaded, files that are missing, of another encoder than the model's,
+            in um of an unknown resolution, or two of one slide. A damaged file is a slide that failed.
         RunFailed: a file could not be written.
     """
     reading = given or GivenFeatures()
@@ -92,7 +93,13 @@ def _infer(
     slide: ForeignSlide, given: GivenFeatures, models: Sequence[LoadedModel], *, device: torch.device
 ) -> SlideResult:
     started = time.perf_counter()
-    features = read_foreign_slide(slide, slide_mpp=given.slide_mpp, encoder=given.encoder)
+    try:
+        features = read_foreign_slide(slide, slide_mpp=given.slide_mpp, encoder=given.encoder)
+        signed = _features_hash(features, models)
+    except UnknownResolution:
+        raise
+    except BadInput as error:
+        features, signed = _unreadable(slide, str(error)), ""
     read = time.perf_counter()
     answer: Answer | None = None
     if features.header["status"] == SlideStatus.OK:
@@ -103,9 +110,24 @@ def _infer(
         answer,
         models=models,
         thumbnail=None,
-        inputs_hash=_features_hash(features, models),
+        inputs_hash=signed,
         seconds={name: round(value, 3) for name, value in seconds.items()},
     )
+
+
+def _unreadable(slide: ForeignSlide, reason: str) -> FeatureFile:
+    """Return what is known of a slide whose file is damaged: why; the other slides go on."""
+    told = reason.replace(str(slide.path), slide.path.name)
+    header = {
+        "slide_id": slide.slide_id,
+        "slide_file": slide.path.name,
+        "slide_mpp": 0.0,
+        "mpp_source": "",
+        "tissue_mm2": 0.0,
+        **failure(SlideStatus.UNREADABLE, told, step=STEP),
+    }
+    nothing = np.zeros((0, 0), np.float32)
+    return FeatureFile(slide.slide_id, nothing, np.zeros((0, 2), np.int64), np.zeros(0, np.int8), header)
 
 
 def _features_hash(features: FeatureFile, models: Sequence[LoadedModel]) -> str:

@@ -9,6 +9,7 @@ import torch
 from wsi_kd.core.device import choose_device
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash
+from wsi_kd.core.tensors import float32_by_default
 from wsi_kd.features.encoders import Encoder
 from wsi_kd.features.foreign_header import GIVEN_ENCODER
 from wsi_kd.settings.all import Settings, parse_settings
@@ -26,6 +27,7 @@ MUST_AGREE = (
     "stain",
     "network_sha256",
     "student_pooling",
+    "top_k",
 )
 """Members of the headers that models of one ensemble share, so that features are computed once."""
 
@@ -76,7 +78,8 @@ def load_inference(
     settings = _settings(
         models[0], device=str(place), weights=weights, network=network, where=model_dirs[0] / "model.json"
     )
-    encoder = build_encoder(settings.embed)
+    with float32_by_default():
+        encoder = build_encoder(settings.embed)
     tell_notes(settings)
     _check_encoder(encoder, models[0], where=str(settings.embed.weights or settings.embed.encoder))
     return Inference(models, encoder, settings, place, _mask_network(models[0], settings))
@@ -86,8 +89,10 @@ def load_models(model_dirs: Sequence[Path], *, device: torch.device) -> tuple[Lo
     """Load the models of one answer onto `device`.
 
     Raises:
-        BadInput: a damaged checkpoint, one model twice, or models that do not belong together.
+        BadInput: no model, a damaged checkpoint, one model twice, or models that do not belong together.
     """
+    if not model_dirs:
+        raise BadInput("no model was given; expected at least one folder with model.json")
     models = tuple(load_model(folder) for folder in model_dirs)
     _check_ensemble(model_dirs, models)
     for loaded in models:
@@ -175,6 +180,8 @@ def _settings(
     sections = {name: dict(section) for name, section in loaded.header["sections"].items()}
     sections["embed"]["device"] = sections["mask"]["network_device"] = device
     if network is not None:
+        if sections["mask"].get("source") != "network":
+            raise BadInput(f"{where}: no segmentation network found the tissue; leave --mask-network out")
         sections["mask"]["network"] = str(network)
     if weights is not None:
         sections["embed"]["weights"] = str(weights)

@@ -81,9 +81,13 @@ class SlideResult(NamedTuple):
             written = round(time.perf_counter() - started, 3)
             seconds: Any = {**self.record["seconds"], "files": written}
             publish_json(folder / PREDICTION, {**self.record, "files": files, "seconds": seconds})
-        except BaseException:
+        except BaseException as error:
             with suppress(RunFailed):  # what is told is why it broke off
                 clear_outputs(folder)
+            if isinstance(error, FileNotFoundError):
+                raise RunFailed(
+                    f"{error.filename}: vanished while the slide was written; one process a folder"
+                ) from None
             raise
         return self.status._replace(seconds=round(self.status.seconds + written, 3))
 

@@ -9,6 +9,7 @@ from wsi_kd.bags.drop_folder import DropFolder
 from wsi_kd.bags.manifest import SlideRow, bare_row
 from wsi_kd.bags.slide_files import same_name_key, slide_id_fault
 from wsi_kd.core.errors import BadInput, SlideProblem
+from wsi_kd.core.files import only_writer
 from wsi_kd.core.messages import warn
 from wsi_kd.core.records import StatusRow
 from wsi_kd.slides.reader import open_slide
@@ -16,7 +17,7 @@ from wsi_kd.steps.drawings import drawing_faults
 from wsi_kd.steps.infer import slide_job
 from wsi_kd.steps.infer_batch import OnSlide, ignore, kept_record, weights_of_models
 from wsi_kd.steps.infer_model import Inference
-from wsi_kd.steps.infer_result import clear_outputs, status_of
+from wsi_kd.steps.infer_result import PREDICTION, clear_outputs, read_prediction, status_of
 from wsi_kd.steps.infer_table import write_inferred
 
 TABLE_SECONDS = 60.0
@@ -68,31 +69,35 @@ def run_watch(
         clock: time in seconds that only runs forward.
 
     Raises:
-        BadInput: the folder does not exist.
+        BadInput: the folder does not exist, or another watch writes to `out_dir`.
         RunFailed: a file could not be written.
     """
     drop = DropFolder(watch.folder, recursive=watch.recursive, settle_seconds=watch.settle_seconds)
     desk = _Desk(watch, inference, out_dir, drop, {})
-    weights = weights_of_models(inference.models)
-    try:
-        while True:
-            written = time.monotonic()
-            news = 0
-            for path in drop.still(clock()):
-                ended = desk.take(path, now=clock(), on_kept=on_kept)
-                if ended is None:
-                    continue
-                on_slide(ended)
-                news += 1
-                if time.monotonic() - written > TABLE_SECONDS:
-                    write_inferred(out_dir, weights=weights)
-                    written, news = time.monotonic(), 0
-            if news:
-                write_inferred(out_dir, weights=weights)
-            if not pause(watch.poll_seconds):
-                return
-    finally:
-        write_inferred(out_dir, weights=weights)
+    with only_writer(out_dir):
+        try:
+            while True:
+                _look(desk, on_slide=on_slide, on_kept=on_kept, clock=clock)
+                if not pause(watch.poll_seconds):
+                    return
+        finally:
+            desk.write_table()
+
+
+def _look(desk: "_Desk", *, on_slide: OnSlide, on_kept: OnSlide, clock: Callable[[], float]) -> None:
+    """Score what has come in whole since the last look."""
+    written, news = time.monotonic(), 0
+    for path in desk.drop.still(clock()):
+        ended = desk.take(path, now=clock(), on_kept=on_kept)
+        if ended is None:
+            continue
+        on_slide(ended)
+        news += 1
+        if time.monotonic() - written > TABLE_SECONDS:
+            desk.write_table()
+            written, news = time.monotonic(), 0
+    if news:
+        desk.write_table()
 
 
 class _Desk(NamedTuple):
@@ -115,6 +120,10 @@ class _Desk(NamedTuple):
             warn(f"{path}: passed over until it changes: {error}", slide_id=row.slide_id)
             return None
 
+    def write_table(self) -> None:
+        """Write the table of all that these models have answered."""
+        write_inferred(self.out_dir, weights=weights_of_models(self.inference.models))
+
     def _score(self, row: SlideRow, *, now: float, on_kept: OnSlide) -> StatusRow | None:
         folder = self.out_dir / row.slide_id
         job = slide_job(row, self.inference)
@@ -132,13 +141,21 @@ class _Desk(NamedTuple):
         if fault:
             raise BadInput(f"the slide id '{row.slide_id}' {fault}; rename the file")
         key = same_name_key(row.slide_id)
-        owner = self.owners.setdefault(key, row.path)
+        owner = self.owners.get(key) or self._answered(row)
         if owner != row.path and owner.exists():
             raise BadInput(f"{owner} has the same slide id '{row.slide_id}'; rename one of them")
         self.owners[key] = row.path
         faults = drawing_faults([row], self.inference.settings, negative_label=None)
         if faults:
             raise BadInput("; ".join(faults))
+
+    def _answered(self, row: SlideRow) -> Path:
+        """Return the file beside the slide's that its folder holds the answer of, from before a restart."""
+        try:
+            record = read_prediction(self.out_dir / row.slide_id / PREDICTION)
+        except BadInput:
+            return row.path
+        return row.path.with_name(record["slide"].get("slide_file") or row.path.name)
 
 
 def _opens(row: SlideRow, inference: Inference) -> bool:

@@ -67,11 +67,10 @@ class Predictor:
         Raises:
             BadInput: no such file, not exactly one slide, or a name that no file can have.
         """
-        rows = rows_of_slides([Path(slide)], slide_mpp)
+        rows = rows_of_slides([Path(slide)], slide_mpp, slide_id=slide_id)
         if len(rows) != 1:
             raise BadInput(f"{slide}: holds {len(rows)} slides; give one, or all of them to: wsi-kd infer")
-        row = rows[0] if slide_id is None else rows[0]._replace(slide_id=slide_id)
-        faults = drawing_faults([row], self.inference.settings, negative_label=None)
+        faults = drawing_faults(rows, self.inference.settings, negative_label=None)
         if faults:
             raise BadInput("; ".join(faults))
-        return infer_slide(row, self.inference)
+        return infer_slide(rows[0], self.inference)

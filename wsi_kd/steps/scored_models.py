@@ -109,6 +109,24 @@ def check_split(models: Sequence[ModelPredictions], folds: Sequence[Fold]) -> No
             )
 
 
+def check_truth(models: Sequence[ModelPredictions], manifest: Manifest) -> None:
+    """Refuse predictions made with other labels or cases: they would be measured beside a changed cohort.
+
+    Raises:
+        BadInput: naming the model, and the first slide with what both say of it.
+    """
+    facts = {row.slide_id: (row.label, row.case_id) for row in manifest.rows}
+    for model in models:
+        for row in model.table.rows:
+            found, told = (row.label, row.case_id), facts.get(row.slide_id)
+            if told is not None and told != found:
+                raise BadInput(
+                    f"{model.folder}: predictions of {row.slide_id} with label '{found[0]}' and case "
+                    f"'{found[1]}', the manifest has '{told[0]}' and '{told[1]}'; after a change of labels "
+                    "or cases run anew: wsi-kd split, wsi-kd train, wsi-kd predict"
+                )
+
+
 def manifest_rows(manifest: Manifest, slide_ids: Sequence[str]) -> list[SlideRow]:
     """Return the manifest's rows of these slides, in their order.
 

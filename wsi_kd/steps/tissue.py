@@ -83,7 +83,8 @@ def tissue_of_thumbnail(
     edges = find_edges(thumbnail.pixels, mpp=mpp, glass=_glass(header), max_edge_um=mask.max_edge_um)
     header["edge_mm2"] = _mm2(edges, mpp)
     _add_mark(marks, "Edge", edges, thumbnail=thumbnail, header=header)
-    tissue, folds = tissue_masks(thumbnail, pen | edges, mask, header=header)
+    edges |= pen
+    tissue, folds = tissue_masks(thumbnail, edges, mask, header=header)
     header["fold_mm2"] = _mm2(folds, mpp)
     _add_mark(marks, "Fold", folds, thumbnail=thumbnail, header=header)
     if mask.remove_folds:

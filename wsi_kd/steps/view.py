@@ -1,5 +1,6 @@
 """The viewer: a run, what `infer` wrote, or bare slides, served to a browser on this machine."""
 
+import errno
 import math
 import socket
 from collections.abc import Callable, Sequence
@@ -117,7 +118,8 @@ def serve(
         BadInput: the address cannot be bound.
     """
     with _bound(host, port) as bound:
-        taken = int(bound.getsockname()[1])
+        address, taken = bound.getsockname()[:2]
+        host = address if _is_everywhere(address) else host  # 0, 0.0 and ::0 are other words for it
         names = frozenset({socket.gethostname(), socket.getfqdn()}) if _is_everywhere(host) else frozenset()
         access = new_access(host=host, port=taken, names=names)
         app = create_app(Desk(viewed, show_labels=show_labels), access)
@@ -138,14 +140,22 @@ def serve(
 
 
 def _bound(host: str, port: int) -> socket.socket:
+    if not host:  # which would be every address
+        raise BadInput("--host is empty; give an address of this machine, or leave it out for 127.0.0.1")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
+        host.encode("idna")  # else the socket is made, and left open
         return socket.create_server((host, port), family=family, backlog=WAITING)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         told = getattr(error, "strerror", None) or str(error)
+        is_taken = getattr(error, "errno", None) in {errno.EADDRINUSE, errno.EACCES}
+        remedy = (
+            "choose another port, or leave it out for one that is free"
+            if is_taken
+            else "give an address of this machine, or leave it out for 127.0.0.1"
+        )
         raise BadInput(
-            f"--host {host} --port {port}: cannot be bound ({told}); choose another port, or leave it out "
-            "for one that is free"
+            f"--host {host} --port {port}: cannot be bound ({told.partition(' (while')[0]}); {remedy}"
         ) from None
 
 

@@ -46,6 +46,9 @@ def export_slide(
         RunFailed: it cannot be written, or the disk has too little room.
     """
     index = _index_of(viewed, choice.slide_id)
+    folder = folder.resolve()  # a link stays a link
+    if Path.cwd().is_relative_to(folder):
+        raise BadInput(f"--static {folder}: it is replaced as a whole and you stand in it; name one below")
     check_export_folder(folder)
     desk = Desk(viewed, show_labels=choice.show_labels)
     try:

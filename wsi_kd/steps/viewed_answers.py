@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
+from pydantic import TypeAdapter, ValidationError
+
 from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import read_json
@@ -14,6 +16,7 @@ from wsi_kd.viewer.record import MARGIN, SPREAD, ModelAnswer, ModelKey, Viewed, 
 PREDICTION: Final = "prediction.json"
 TILES: Final = "tiles.csv"
 REMAKE: Final = "wsi-kd infer"
+_RECORD: Final = TypeAdapter(PredictionRecord)
 
 
 class _Read(NamedTuple):
@@ -65,6 +68,12 @@ def view_answers(folder: Path, *, sheet: Sequence[SlideRow]) -> Viewed:
 def _read(path: Path) -> PredictionRecord:
     record = read_json(path, remake=REMAKE)
     check_schema(record, KIND, where=path, remake=REMAKE)
+    try:
+        _RECORD.validate_python(record)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        member = ".".join(map(str, first["loc"]))
+        raise BadInput(f"{path}: {member}: {first['msg']}; make it anew with: {REMAKE}") from None
     return cast("PredictionRecord", record)
 
 
@@ -103,7 +112,8 @@ def _answer(record: PredictionRecord, model: str, label: str) -> ModelAnswer:
         score: sum(value for name, value in classes.items() if name != negative)
         for score, classes in record["probabilities"].items()
     }
-    thresholds = {score: record["thresholds"][score]["value"] for score in ("teacher", "student")}
+    known = {score: told["value"] for score, told in record["thresholds"].items()}
+    thresholds = {score: known.get(score) for score in ("teacher", "student")}
     judged = "student" if "student" in positive else "teacher"
     spread = record["uncertainty"]["spread"].get(judged)
     unlike = record["out_of_distribution"]

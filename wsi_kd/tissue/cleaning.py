@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 from wsi_kd.core.shapes import Mask
 
@@ -11,17 +12,17 @@ def close_gaps(mask: Mask, gap_px: float) -> Mask:
     radius = round(gap_px / 2)
     if radius < 1:
         return mask
-    padded = np.pad(mask, radius).astype(np.uint8)
-    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, _disk(radius))
+    padded = np.pad(mask, radius).view(np.uint8)
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, _disk(radius), dst=padded)
     return np.asarray(closed[radius:-radius, radius:-radius] > 0)
 
 
 def without_thin(mask: Mask, width_px: float) -> Mask:
     """Drop what is narrower than `width_px` (a morphological opening by a disk)."""
     radius = round(width_px / 2)
-    if radius < 1:
+    if radius < 1 or not mask.any():
         return mask
-    return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, _disk(radius)) > 0)
+    return cv2.morphologyEx(as_levels(mask), cv2.MORPH_OPEN, _disk(radius)).view(bool)
 
 
 def dilated(mask: Mask, reach_px: float) -> Mask:
@@ -29,21 +30,26 @@ def dilated(mask: Mask, reach_px: float) -> Mask:
     radius = round(reach_px)
     if radius < 1 or not mask.any():
         return mask
-    distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+    distance = cv2.distanceTransform(as_levels(~mask), cv2.DIST_L2, cv2.DIST_MASK_5)
     return np.asarray(distance <= radius)
 
 
 def pieces_with(mask: Mask, seeds: Mask) -> Mask:
     """Keep the 8-connected pieces of `mask` that hold a pixel of `seeds`."""
-    count, pieces = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    seeds = seeds & mask
+    if not seeds.any():
+        return seeds
+    count, pieces = cv2.connectedComponents(as_levels(mask), connectivity=8)
     keep = np.zeros(count, bool)
-    keep[pieces[seeds & mask]] = True
-    return np.asarray(keep[pieces] & mask)
+    keep[pieces[seeds]] = True
+    return np.asarray(keep[pieces])
 
 
 def without_small(mask: Mask, min_area_px: float) -> Mask:
     """Drop 4-connected pieces with an area below `min_area_px`."""
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    if not mask.any():
+        return mask
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(as_levels(mask), connectivity=4)
     keep = stats[:, cv2.CC_STAT_AREA] >= min_area_px
     keep[0] = False
     return np.asarray(keep[pieces])
@@ -52,13 +58,20 @@ def without_small(mask: Mask, min_area_px: float) -> Mask:
 def fill_holes(mask: Mask, min_area_px: float) -> Mask:
     """Fill holes below `min_area_px`; what touches the border is glass, however small, and no hole."""
     height, width = mask.shape
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=8)
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(as_levels(~mask), connectivity=8)
     left, top = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
     right, bottom = left + stats[:, cv2.CC_STAT_WIDTH], top + stats[:, cv2.CC_STAT_HEIGHT]
     inside = (left > 0) & (top > 0) & (right < width) & (bottom < height)
     fill = inside & (stats[:, cv2.CC_STAT_AREA] < min_area_px)
     fill[0] = False
-    return np.asarray(mask | fill[pieces])
+    filled = fill[pieces]
+    filled |= mask
+    return np.asarray(filled)
+
+
+def as_levels(mask: Mask) -> UInt8[np.ndarray, "height width"]:
+    """Return the same memory as numbers 0 and 1, which OpenCV takes."""
+    return np.ascontiguousarray(mask).view(np.uint8)
 
 
 def _disk(radius_px: int) -> np.ndarray:

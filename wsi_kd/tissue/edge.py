@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from wsi_kd.core.shapes import Mask, Pixels
-from wsi_kd.tissue.cleaning import close_gaps, dilated, pieces_with, without_thin
+from wsi_kd.tissue.cleaning import as_levels, close_gaps, dilated, pieces_with, without_thin
 from wsi_kd.tissue.optical_density import GlassColor, density_color
+from wsi_kd.tissue.strips import strips
 
 MIN_DENSITY = 0.12
 MAX_CHROMATICITY = 0.15
@@ -29,11 +30,20 @@ def find_edges(pixels: Pixels, *, mpp: float, glass: GlassColor, max_edge_um: fl
         glass: color of bare glass.
         max_edge_um: what is wider anywhere is no line; 0 finds none.
     """
-    color = density_color(pixels, glass=glass)
-    gray = (color.density > MIN_DENSITY) & (np.hypot(color.c_x, color.c_y) < MAX_CHROMATICITY)
-    gray = close_gaps(gray, GAP_UM / mpp)
+    gray = close_gaps(_gray(pixels, glass), GAP_UM / mpp)
     thin = gray & ~pieces_with(gray, without_thin(gray, max_edge_um / mpp))
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(thin.astype(np.uint8), connectivity=8)
+    if not thin.any():
+        return np.asarray(thin)
+    del gray
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(as_levels(thin), connectivity=8)
     keep = np.hypot(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]) * mpp >= MIN_LENGTH_UM
     keep[0] = False
     return dilated(np.asarray(keep[pieces]), MARGIN_UM / mpp)
+
+
+def _gray(pixels: Pixels, glass: GlassColor) -> Mask:
+    gray = np.empty(pixels.shape[:2], bool)
+    for rows in strips(len(pixels)):
+        color = density_color(pixels[rows], glass=glass)
+        gray[rows] = (color.density > MIN_DENSITY) & (np.hypot(color.c_x, color.c_y) < MAX_CHROMATICITY)
+    return gray

@@ -6,18 +6,24 @@ two layers absorb twice as much as one. Dense tissue (lymph follicles, tumor nes
 fold is told from it by its shape, a narrow and long band.
 """
 
+import math
+
 import cv2
 import numpy as np
 from jaxtyping import Float32
 
 from wsi_kd.core.shapes import Mask, Pixels
-from wsi_kd.tissue.cleaning import pieces_with, without_small, without_thin
+from wsi_kd.tissue.cleaning import as_levels, pieces_with, without_small, without_thin
 from wsi_kd.tissue.optical_density import GlassColor, mean_density
+from wsi_kd.tissue.strips import strips_with_halo
 
 SMOOTH_UM = 12.0
 """Standard deviation of the blur that evens out single nuclei."""
 AROUND_UM = 400.0
 """Standard deviation of the neighborhood whose tissue a pixel is compared with."""
+KERNEL_SIGMAS = 4
+"""Standard deviations from the middle of OpenCV's Gaussian kernel for floats to its end."""
+MIN_SIGMA_PX = 0.3
 MIN_WIDTH_UM = 32.0
 MAX_WIDTH_UM = 320.0
 MIN_LENGTH_TO_WIDTH = 3.5
@@ -42,33 +48,46 @@ def find_folds(
         fold_ratio: how much denser a fold is than what surrounds it.
         min_fold_um2: smallest fold.
     """
-    density = mean_density(pixels, glass=glass)
-    inside = tissue.astype(np.float32)
-    around = _mean_inside(density, inside, AROUND_UM / mpp)
-    smooth = _mean_inside(density, inside, SMOOTH_UM / mpp)
-    dense = tissue & (smooth >= fold_ratio * around) & (smooth >= around + MIN_EXCESS)
-    solid = without_thin(dense, MIN_WIDTH_UM / mpp)
+    solid = without_thin(_dense(pixels, tissue, mpp=mpp, glass=glass, ratio=fold_ratio), MIN_WIDTH_UM / mpp)
     narrow = solid & ~pieces_with(solid, without_thin(solid, MAX_WIDTH_UM / mpp))
     return _long(without_small(narrow, min_fold_um2 / mpp**2))
 
 
+def _dense(pixels: Pixels, tissue: Mask, *, mpp: float, glass: GlassColor, ratio: float) -> Mask:
+    """Find what is denser than its neighborhood; of planes of floats there are two at a time."""
+    around = _mean_inside(mean_density(pixels, glass=glass), tissue, AROUND_UM / mpp)
+    sigma_px = SMOOTH_UM / mpp
+    dense = tissue.copy()
+    for strip in strips_with_halo(len(pixels), math.ceil(KERNEL_SIGMAS * sigma_px) + 1):
+        density = mean_density(pixels[strip.around], glass=glass)
+        smooth = _mean_inside(density, tissue[strip.around], sigma_px)[strip.inside]
+        near = around[strip.rows]
+        dense[strip.rows] &= (smooth >= ratio * near) & (smooth >= near + MIN_EXCESS)
+    return dense
+
+
 def _mean_inside(
-    values: Float32[np.ndarray, "height width"], inside: Float32[np.ndarray, "height width"], sigma_px: float
+    values: Float32[np.ndarray, "height width"], inside: Mask, sigma_px: float
 ) -> Float32[np.ndarray, "height width"]:
-    """Gaussian mean over the pixels inside only."""
-    total = cv2.GaussianBlur(values * inside, (0, 0), max(sigma_px, 0.3), borderType=cv2.BORDER_CONSTANT)
-    weight = cv2.GaussianBlur(inside, (0, 0), max(sigma_px, 0.3), borderType=cv2.BORDER_CONSTANT)
+    """Gaussian mean over the pixels inside only; takes the place of the values."""
+    values *= inside
+    weight = inside.astype(np.float32)
+    sigma_px = max(sigma_px, MIN_SIGMA_PX)
+    for plane in (values, weight):
+        cv2.GaussianBlur(plane, (0, 0), sigma_px, dst=plane, borderType=cv2.BORDER_CONSTANT)
     np.maximum(weight, np.float32(1e-6), out=weight)
-    total /= weight
-    return np.asarray(total, np.float32)
+    values /= weight
+    return values
 
 
 def _long(mask: Mask) -> Mask:
     """Keep pieces that are long for their width: four times the mean distance to their edge, for a band."""
-    count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1]
+    if not mask.any():
+        return mask
+    depth = cv2.distanceTransform(as_levels(np.pad(mask, 1)), cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1][mask]
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(as_levels(mask), connectivity=4)
     area = stats[:, cv2.CC_STAT_AREA]
-    width = 4 * np.bincount(pieces[mask], weights=depth[mask], minlength=count) / area
+    width = 4 * np.bincount(pieces[mask], weights=depth, minlength=count) / area
     keep = area >= MIN_LENGTH_TO_WIDTH * width**2
     keep[0] = False
     return np.asarray(keep[pieces])

@@ -6,15 +6,15 @@ when a stain grows stronger: van der Laak et al., Hue-saturation-density (HSD) m
 digital images from transmitted light microscopy, Cytometry 39 (2000), equations 3 to 5.
 """
 
-from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from wsi_kd.core.shapes import Pixels
+from wsi_kd.tissue.strips import strips
 
 WHITE = (255, 255, 255)
 MIN_DENSITY = 1e-3
@@ -22,7 +22,6 @@ MIN_DENSITY = 1e-3
 GLASS_SATURATION = 0.12
 GLASS_VALUE = 0.6
 MIN_GLASS_SHARE = 0.005
-STRIP_PX = 256
 _LEVELS = 256
 
 GlassColor: TypeAlias = tuple[int, int, int]
@@ -65,11 +64,6 @@ def mean_density(pixels: Pixels, *, glass: GlassColor) -> Plane:
     return density
 
 
-def strips(height: int) -> Iterator[slice]:
-    """Cut an overview into runs of rows: what is computed pixel by pixel needs no second plane beside it."""
-    return (slice(top, top + STRIP_PX) for top in range(0, height, STRIP_PX))
-
-
 def glass_color(pixels: Pixels) -> GlassColor:
     """Estimate the color of bare glass: the median of the bright pixels without color.
 
@@ -77,12 +71,33 @@ def glass_color(pixels: Pixels) -> GlassColor:
         White where fewer than `MIN_GLASS_SHARE` of the pixels are that bright (no glass in sight, or
         fluorescence).
     """
-    value, least = pixels.max(axis=2), pixels.min(axis=2)
-    bright = (value >= GLASS_VALUE * (_LEVELS - 1)) & (value - least <= GLASS_SATURATION * value)
-    if np.count_nonzero(bright) < MIN_GLASS_SHARE * bright.size:
+    counts = np.zeros((3, _LEVELS), np.int64)
+    for rows in strips(len(pixels)):
+        channels = red, green, blue = cv2.split(pixels[rows])
+        value = np.maximum(np.maximum(red, green), blue)
+        range_ = value - np.minimum(np.minimum(red, green), blue)
+        bright = (value >= GLASS_VALUE * (_LEVELS - 1)) & (range_ <= GLASS_SATURATION * value)
+        counts += [np.bincount(channel[bright], minlength=_LEVELS) for channel in channels]
+    height, width = pixels.shape[:2]
+    if counts[0].sum() < MIN_GLASS_SHARE * height * width:
         return WHITE
-    red, green, blue = (int(np.median(channel[bright])) for channel in cv2.split(pixels))
-    return red, green, blue
+    first, second, third = (int(sum(middle_levels(channel)) / 2) for channel in counts)
+    return first, second, third
+
+
+def gray_counts(pixels: Pixels) -> Int64[np.ndarray, "levels"]:
+    """Count the pixels of each luminance, 0 to 255."""
+    counts = np.zeros(_LEVELS, np.int64)
+    for rows in strips(len(pixels)):
+        counts += np.bincount(cv2.cvtColor(pixels[rows], cv2.COLOR_RGB2GRAY).ravel(), minlength=_LEVELS)
+    return counts
+
+
+def middle_levels(counts: Int64[np.ndarray, "levels"]) -> tuple[int, int]:
+    """Return the two middle ones of the counted levels in order, whose mean is their median."""
+    below, pixels = np.cumsum(counts), int(counts.sum())
+    low, high = np.searchsorted(below, ((pixels - 1) // 2, pixels // 2), side="right").tolist()
+    return low, high
 
 
 @cache

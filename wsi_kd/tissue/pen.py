@@ -8,7 +8,7 @@ docs/tissue.md has what they find elsewhere.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from wsi_kd.core.shapes import Mask, Pixels
 from wsi_kd.tissue.cleaning import dilated, pieces_with, without_small, without_thin
 from wsi_kd.tissue.optical_density import DensityColor, GlassColor, density_color
+from wsi_kd.tissue.strips import strips
 
 PenColor: TypeAlias = Literal["green", "blue", "red", "black"]
 PEN_COLORS: tuple[PenColor, ...] = ("green", "blue", "red", "black")
@@ -58,15 +59,26 @@ def find_pen(
         colors: inks that are looked for.
         min_pen_um2: smallest mark.
     """
-    color = density_color(pixels, glass=glass)
-    found = np.zeros(color.density.shape, bool)
+    found = np.zeros(pixels.shape[:2], bool)
+    surely = _in_regions(pixels, glass, [_INKS[name].sure for name in colors])
     for name in colors:
-        ink = _INKS[name]
-        sure = without_small(without_thin(_inside(color, ink.sure), MIN_WIDTH_UM / mpp), min_pen_um2 / mpp**2)
+        sure = without_small(without_thin(surely.pop(0), MIN_WIDTH_UM / mpp), min_pen_um2 / mpp**2)
         if sure.any():
-            near = (_inside(color, ink.likely) | sure) & dilated(sure, REACH_UM / mpp)
+            (near,) = _in_regions(pixels, glass, [_INKS[name].likely])
+            near |= sure
+            near &= dilated(sure, REACH_UM / mpp)
             found |= pieces_with(near, sure)
     return dilated(found, MARGIN_UM / mpp)
+
+
+def _in_regions(pixels: Pixels, glass: GlassColor, inks: Sequence[tuple[_Region, ...]]) -> list[Mask]:
+    """Mark the pixels inside of some regions, for several sets of regions, a strip of rows at a time."""
+    found = [np.empty(pixels.shape[:2], bool) for _ in inks]
+    for rows in strips(len(pixels)):
+        color = density_color(pixels[rows], glass=glass)
+        for where, regions in zip(found, inks, strict=True):
+            where[rows] = _inside(color, regions)
+    return found
 
 
 def pen_pixels(color: DensityColor, *, colors: Collection[PenColor]) -> Mask:

@@ -11,6 +11,7 @@ from torch import Tensor
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import file_hash, publish, publish_json, read_json
 from wsi_kd.core.provenance import check_schema
+from wsi_kd.core.tensors import float32_by_default
 from wsi_kd.mil.registry import create_model
 from wsi_kd.mil.weno import TeacherStudent
 
@@ -50,7 +51,8 @@ def load_model(directory: Path, *, name: str = "model") -> LoadedModel:
         directory / f"{name}.safetensors", expected_sha256=str(header.get("weights_sha256"))
     )
     try:
-        model = create_model(**header["model"])
+        with float32_by_default():
+            model = create_model(**header["model"])
     except (KeyError, TypeError) as error:
         raise BadInput(
             f"{path}: member 'model' does not describe a model ({error}); make it anew with: {REMAKE}"

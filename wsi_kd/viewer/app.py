@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from wsi_kd.core.errors import WsiKdError
@@ -108,11 +108,10 @@ class Pages:
     async def report(self, _: Request) -> Response:
         """Give the run's report, where there is one."""
         page = self._desk.viewed.report
-        if page is None or not page.is_file():
+        if page is None or not page.is_file() or not self._desk.is_of_run(page):
             raise HTTPException(404, "this run has no report; make it with: wsi-kd report")
-        content = await anyio.to_thread.run_sync(page.read_bytes)
         headers = {"Content-Security-Policy": REPORT_POLICY}
-        return Response(content, media_type=MEDIA_TYPES[".html"], headers=headers)
+        return FileResponse(page, media_type=MEDIA_TYPES[".html"], headers=headers)
 
     def routes(self) -> list[Route]:
         """List every address."""

@@ -30,6 +30,8 @@ NO_FILE: Final = (
     "where this slide's file lies is not known: a run does not record it; start the viewer with "
     "--manifest slides.csv, or with --slides-dir and the slides' folder"
 )
+MAX_TABLE_BYTES: Final = 2**28
+"""Of one slide's tile scores: some two million tiles, twenty times the largest slides."""
 _PLAUSIBLE_MPP: Final = (0.05, 100.0)
 
 
@@ -97,15 +99,18 @@ class Desk:
         Raises:
             NotThere: no such slide, or the model has no tile scores of it.
             SlideProblem: the slide cannot be opened, so that nobody knows where its bounds begin.
-            BadInput: the table is damaged or of another version.
+            BadInput: the table is damaged, of another version, or far too large.
         """
         slide = self._slide(index)
         if model not in slide.tiles:
             raise NotThere(f"no tile scores of {slide.slide_id}: the model tested other slides, or none")
         table = slide.tiles[model]
-        root = self.viewed.root
-        if root is None or not table.resolve().is_relative_to(root.resolve()):
+        if not self.is_of_run(table):
             raise NotThere(f"{table.name} is a link that leads out of the run")
+        if table.is_file() and table.stat().st_size > MAX_TABLE_BYTES:
+            raise BadInput(
+                f"{table.name}: {table.stat().st_size:,} bytes; the viewer reads up to {MAX_TABLE_BYTES:,}"
+            )
         with self._lend(slide) as opened:
             bounds = opened.reader.bounds
         try:
@@ -159,6 +164,11 @@ class Desk:
         """Lend the open slide itself, as `Handles.lend` does."""
         with self._lend(self._slide(index)) as opened:
             yield opened
+
+    def is_of_run(self, path: Path) -> bool:
+        """Tell whether a file lies in the run's folder and no link leads out of it."""
+        root = self.viewed.root
+        return root is not None and path.resolve().is_relative_to(root.resolve())
 
     def close(self) -> None:
         """Close every slide."""

@@ -16,6 +16,7 @@ from wsi_kd.viewer.desk import Desk
 
 MARK: Final = b"window.WSI_KD_EXPORT = "
 DATA, TILES, STATIC, ASSOCIATED = "data.js", "tiles", "static", "associated"
+WRITTEN: Final = frozenset({INDEX, DATA, TILES, STATIC, ASSOCIATED})
 SERVED, EXPORTED = b'data-source="http"', b'data-source="export"'
 GLASS_IMAGES: Final = frozenset({"label", "macro", "thumbnail"})
 """Images of the glass whose names are fit for a file."""
@@ -120,7 +121,7 @@ def write_export(
 
 
 def check_export_folder(folder: Path) -> None:
-    """Refuse to replace anything but an empty folder or a former export.
+    """Refuse to replace anything but an empty folder or a former export to which nobody added anything.
 
     Raises:
         BadInput: in that case.
@@ -130,8 +131,12 @@ def check_export_folder(folder: Path) -> None:
     data = folder / DATA
     if folder.is_dir() and data.is_file():
         with data.open("rb") as handle:
-            if handle.read(len(MARK)) == MARK:
-                return
+            is_export = handle.read(len(MARK)) == MARK
+        added = sorted(path.name for path in folder.iterdir() if path.name not in WRITTEN)
+        if is_export and added:
+            raise BadInput(f"{folder}: holds {added[0]} beside a former export; name a new or empty folder")
+        if is_export:
+            return
     raise BadInput(f"{folder}: is there and is no former export; name a new or empty folder")
 
 

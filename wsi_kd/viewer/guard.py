@@ -32,6 +32,7 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 """On every answer, unless it has its own."""
+MAX_FIELDS: Final = 8
 REFUSED: Final = "the viewer's token is missing or wrong; open the address that `wsi-kd view` printed\n"
 FOREIGN: Final = "unknown host; open the address that `wsi-kd view` printed\n"
 BUG: Final = "the viewer failed here; its terminal says where\n"
@@ -105,7 +106,7 @@ class Guard:
         if scope["method"] not in METHODS:
             return PlainTextResponse(ONLY_READ, status_code=405, headers={"Allow": "GET, HEAD"})
         if scope["path"] == "/" and scope["query_string"]:
-            given = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=8).get("token")
+            given = _tokens(scope["query_string"])
             if given is not None:
                 return self._welcome() if self._fits(given) else _refused()
         if self._fits(_cookies(headers, self._access.cookie)):
@@ -138,6 +139,14 @@ def _ask_again(scope: Scope, headers: Headers) -> Response | None:
     if crossing and scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate":
         return HTMLResponse(_AGAIN)
     return None
+
+
+def _tokens(query: bytes) -> list[str] | None:
+    """Return the tokens in an address; one of more fields than the viewer's own ever have holds none."""
+    try:
+        return parse_qs(query.decode("latin-1"), max_num_fields=MAX_FIELDS).get("token")
+    except ValueError:
+        return []
 
 
 def _refused() -> Response:
