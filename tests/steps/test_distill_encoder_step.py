@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from wsi_kd.cli.app import app
+from wsi_kd.cli.app import run as run_command
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import file_hash, publish_table, read_json, read_table
 from wsi_kd.core.provenance import stamp
@@ -237,7 +236,7 @@ def test_settings_that_do_not_fit_are_one_line(root, sections, line):
     assert "\n" not in str(caught.value)
 
 
-def test_the_command_takes_the_file(root, tmp_path):
+def test_the_command_takes_the_file(root, tmp_path, capsys):
     config = tmp_path / "tile_encoder.yaml"
     config.write_text(json.dumps(settings_of(root).model_dump(mode="json")))
     arguments = [
@@ -249,9 +248,8 @@ def test_the_command_takes_the_file(root, tmp_path):
         "--set",
         "train.epochs=1",
     ]
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0, done.output
-    assert f"use it with embed.encoder: distilled:{tmp_path / 'made'}" in done.output
+    assert run_command(arguments) == 0
+    assert f"use it with embed.encoder: distilled:{tmp_path / 'made'}" in capsys.readouterr().out
     assert (tmp_path / "made" / "encoder.json").is_file()
     assert read_encoder_settings(config, changes=["train.epochs=1"]).train.epochs == 1
 

@@ -170,7 +170,9 @@ def test_another_slide_file_reruns_its_own_chunk(finished, copy_of):
     assert {step: jobs[step] for step in ("mask", "tile", "embed")} == {"mask": 1, "tile": 1, "embed": 1}
 
 
-@pytest.mark.parametrize(("old", "new", "first"), [("case07,", "case99,", "split"), (",B,", ",C,", "report")])
+@pytest.mark.parametrize(
+    ("old", "new", "first"), [("case07,", "case99,", "split"), (",B,", ",C,", "evaluate")]
+)
 def test_an_edit_of_a_manifest_column_reruns_the_steps_that_read_it(old, new, first, finished, copy_of):
     folder = copy_of(finished[0])
     manifest = folder / "cohort/slides.csv"
