@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from hearing import HEARING
 from untrained_models import write_model
 
 from wsi_kd.core.errors import BadInput
@@ -191,6 +192,7 @@ def test_a_signal_ends_the_command_cleanly(model, synthetic_slide, tmp_path, end
     scans.mkdir()
     shutil.copy(synthetic_slide("empty").path, scans / "s.tif")
     command = [
+        *HEARING,
         Path(sys.executable).parent / "wsi-kd",
         "infer",
         "--watch",

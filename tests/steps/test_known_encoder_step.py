@@ -16,7 +16,7 @@ from wsi_kd.features.encoder_table import ENCODERS
 from wsi_kd.features.store import read_features
 from wsi_kd.settings.all import parse_settings
 from wsi_kd.settings.slides import EmbedSettings
-from wsi_kd.steps import infer as infer_step
+from wsi_kd.steps import infer_model
 from wsi_kd.steps.embed import run_embed
 from wsi_kd.steps.encoder import build_encoder, weights_identity
 from wsi_kd.steps.mask import run_mask
@@ -111,7 +111,7 @@ def test_infer_forgets_the_training_machines_folder(weights_dir, tmp_path):
     here = settings_of(weights_dir=str(weights_dir)).model_dump(mode="json")
     for sections, kept in ((there, None), (here, weights_dir)):
         loaded = SimpleNamespace(header={"sections": sections})
-        found = infer_step._settings(
+        found = infer_model._settings(
             loaded, device="cpu", weights=None, network=None, where=tmp_path / "model.json"
         )
         assert found.embed.weights_dir == kept

@@ -4,11 +4,11 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from hearing import HEARING
 from snakemake_runs import SETTINGS, arguments, run_snakemake
 
 from wsi_kd.features.store import read_features
@@ -19,17 +19,11 @@ pytestmark = pytest.mark.workflow
 TARGET = "out/features/chunk-0.csv"
 PUBLISHED = "out/features/[!.]*.h5"
 WAIT_S = 300
-HEARING = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execvp(sys.argv[1], sys.argv[1:])
-"""
-"""Runs its arguments as a terminal does: what a shell starts in the background is born deaf to Ctrl-C."""
 
 
 def start_and_stop(folder: Path, how: signal.Signals) -> list[Path]:
     """Run until the first feature file is published, end all its processes; return the files published."""
-    command = [sys.executable, "-c", HEARING, *arguments(folder, SETTINGS), TARGET]
+    command = [*HEARING, *arguments(folder, SETTINGS), TARGET]
     log = (folder / "snakemake.log").open("w")
     with log, subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True) as job:
         limit = time.monotonic() + WAIT_S
