@@ -92,8 +92,8 @@ class Viewed(NamedTuple):
 def margin(probability: float | None, threshold: float | None) -> float | None:
     """Return how far a probability is from its threshold, as a share of the way to 0 or to 1.
 
-    >>> margin(0.9, 0.6), margin(0.3, 0.6), margin(0.6, 0.6), margin(0.5, None)
-    (0.75, 0.5, 0.0, None)
+    >>> margin(0.75, 0.5), margin(0.25, 0.5), margin(0.5, 0.5), margin(0.5, None)
+    (0.5, 0.5, 0.0, None)
     """
     if probability is None or threshold is None:
         return None
