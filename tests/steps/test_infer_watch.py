@@ -203,13 +203,16 @@ def test_a_signal_ends_the_command_cleanly(model, synthetic_slide, tmp_path, end
         out,
     ]
     command += ["--settle-seconds", "0.2", "--poll-seconds", "0.1", "--device", "cpu", "--max-failed", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 60
     table = out / "predictions.csv.meta.json"
-    while not table.is_file() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(ending)
-    told, _ = process.communicate(timeout=30)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not table.is_file() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            process.send_signal(ending)
+            told, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()  # one that does not hear must not outlive its test
     assert process.returncode == 0, told
     assert "stopped; 1 slides have an answer" in told
     assert json.loads((out / "s/prediction.json").read_text())["status"] == "empty"
