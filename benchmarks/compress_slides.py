@@ -22,17 +22,16 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
+import crc_models
 import small_encoders
 from compression_tables import results
 from crc_models import CLASSES, score, settings_of
-from wsi_kd.bags.datasets import BagSet, load_bags
-from wsi_kd.bags.manifest import SlideRow, read_manifest
+from wsi_kd.bags.datasets import BagSet
 from wsi_kd.core.files import publish_json, publish_text, read_json
 from wsi_kd.features.network import create_architecture
 from wsi_kd.kd.cost import Cost, measure_cost
 from wsi_kd.mil.registry import create_model
 from wsi_kd.mil.weno import TeacherStudent
-from wsi_kd.steps.split import read_splits
 from wsi_kd.steps.train import Job, train_recipe
 from wsi_kd.steps.train_plan import plan_architecture
 from wsi_kd.training.checkpoint import LoadedModel
@@ -123,18 +122,11 @@ def _train(job: Job, bags: dict[str, BagSet]) -> TeacherStudent:
 
 
 def read_folds(place: Place, *, only: list[int] | None) -> Iterator[Fold]:
-    manifest = read_manifest(place.manifest, slides_dir=None, classes=CLASSES)
-    rows = {row.slide_id: row for row in manifest.rows}
-    for number, fold in enumerate(read_splits(place.large_run / "splits.csv").folds):
+    for number, bags in enumerate(crc_models.read_folds(place.large_run, place.manifest)):
         if only and number not in only:
             continue
-        bags = {part: _load(place, rows, ids) for part, ids in fold._asdict().items()}
         pixels = {part: small_encoders.read_tiles(place.pixels_dir, bags[part]) for part in bags}
         yield Fold(number, bags, pixels)
-
-
-def _load(place: Place, rows: dict[str, SlideRow], slide_ids: tuple[str, ...]) -> BagSet:
-    return load_bags(place.large_run / "features", [rows[slide_id] for slide_id in slide_ids], CLASSES)
 
 
 def run_fold(fold: Fold, *, seeds: int, epochs: int) -> list[dict[str, Any]]:

@@ -1,15 +1,40 @@
-"""What the benchmarks on CRC nuclei share: the classes, settings for a CPU, the scores of a model."""
+"""What the benchmarks on CRC nuclei share: options, folds, settings for a CPU, the scores of a model."""
 
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from wsi_kd.bags.datasets import BagSet
+from wsi_kd.bags.datasets import BagSet, load_bags
+from wsi_kd.bags.manifest import read_manifest
 from wsi_kd.mil.weno import TeacherStudent
 from wsi_kd.settings.all import Settings, parse_settings
+from wsi_kd.steps.split import read_splits
 from wsi_kd.training.validation import auc
 
 CLASSES: Final = ("benign", "cancer")
+
+
+def crc_parser(about: str | None, *, out: str, seeds: int) -> argparse.ArgumentParser:
+    """Return a parser of where the run, its manifest and the results lie, and of how many seeds."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=Path("results/crc"))
+    parser.add_argument("--manifest", type=Path, default=Path("results/crc-cohort/slides.csv"))
+    parser.add_argument("--out", type=Path, default=Path(out))
+    parser.add_argument("--seeds", type=int, default=seeds)
+    return parser
+
+
+def read_folds(run: Path, manifest: Path) -> Iterator[dict[str, BagSet]]:
+    """Read the bags of one fold after the other, by part."""
+    rows = {row.slide_id: row for row in read_manifest(manifest, slides_dir=None, classes=CLASSES).rows}
+    for fold in read_splits(run / "splits.csv").folds:
+        yield {
+            part: load_bags(run / "features", [rows[slide_id] for slide_id in slide_ids], CLASSES)
+            for part, slide_ids in fold._asdict().items()
+        }
 
 
 def settings_of(**train: Any) -> Settings:

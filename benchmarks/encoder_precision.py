@@ -20,7 +20,8 @@ from PIL import Image
 
 from wsi_kd.core.files import publish_json
 from wsi_kd.features.architecture import Architecture
-from wsi_kd.features.network import NetworkEncoder, create_architecture
+from wsi_kd.features.network import create_architecture
+from wsi_kd.features.network_encoder import NetworkEncoder
 from wsi_kd.features.weights import load_weights, read_weights
 
 LEAST_COSINE: Final = 0.999
@@ -42,7 +43,7 @@ class Row(NamedTuple):
 def build(name: str, architecture: Architecture, precision: str, *, half: bool) -> NetworkEncoder:
     """Freeze a network in one precision; `half` stands for mean and deviation of 0.5."""
     color = (0.5, 0.5, 0.5)
-    return NetworkEncoder(
+    encoder = NetworkEncoder(
         name,
         architecture.network,
         input_px=architecture.input_px,
@@ -53,6 +54,8 @@ def build(name: str, architecture: Architecture, precision: str, *, half: bool) 
         dtype=DTYPES[precision],
         device=torch.device("cpu"),
     )
+    encoder.leave_unchecked()
+    return encoder
 
 
 def read_images(folder: Path | None, *, count: int, edge_px: int) -> np.ndarray:

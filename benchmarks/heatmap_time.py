@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from infer_time import EDGES_PX, forget_peak, resident_mib
+from infer_parts import forget_peak, resident_mib
+from infer_time import EDGES_PX
 from large_slide import MPP, draw_large_slide
 from wsi_kd.core.provenance import package_versions
 from wsi_kd.inference.export import write_tiles_geojson

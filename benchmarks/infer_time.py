@@ -10,7 +10,8 @@ then, memory and all else do.
 
 open: opening the slide once; mask: outline of the tissue and the grid of tiles; read: reading, decoding and
 measuring the tiles; encode: their features; score: the model; write: the four files and the thumbnail below
-the heatmap. Memory is the process's resident size above that before the slide (model and libraries).
+the heatmap. Memory is the most that the process held in each part above what it held before the slide (model
+and libraries); the JSON also tells what each part left behind.
 """
 
 import argparse
@@ -26,9 +27,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench_record import MeasuredTable, bench_record, measured_table
+from infer_parts import Watch
 from large_slide import draw_large_slide
+from performance_page import table_text
 from wsi_kd.bags.manifest import bare_row
-from wsi_kd.core.provenance import package_versions, stamp
+from wsi_kd.core.files import publish_json
+from wsi_kd.core.provenance import stamp
 from wsi_kd.core.shapes import FeatureArray, TileBatch
 from wsi_kd.features.encoders import Encoder, StainTextureEncoder
 from wsi_kd.inference.likeness import Limit
@@ -42,12 +47,14 @@ from wsi_kd.training.checkpoint import save_model
 EDGES_PX = {"1k": 8_192, "10k": 24_576, "100k": 81_920}
 """Slides of 1,024, 9,216 and 102,400 tiles of 256 px."""
 MIB = 2**20
-KIB = 1024
-PEAK_FROM_NOW = "5"
+FEATURE_BYTES = 2
+"""Of a stored number."""
+SECONDS = ("open", "mask", "read", "encode", "score", "write")
+MEMORY = ("mask", "tile", "embed", "score", "write")
 
 
 def main() -> None:
-    """Draw the slides, score each in a process of its own, print a table."""
+    """Draw the slides, score each in a process of its own, print two tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", choices=[*EDGES_PX], default=[*EDGES_PX])
     parser.add_argument("--json", type=Path, help="write the figures to this file")
@@ -63,15 +70,47 @@ def main() -> None:
             if not slide.is_file():
                 draw_large_slide(slide, edge_px=EDGES_PX[size], levels=4)
             found[size] = measured_alone(slide, Path(folder), without_encoder=chosen.without_encoder)
-            print(lines_of(size, found[size]), flush=True)
-    if chosen.json:
-        told = {
-            "sizes": found,
+            print(json.dumps({size: found[size]}), flush=True)
+    record = bench_record(
+        "infer_time",
+        {
+            "sizes": chosen.sizes,
             "without_encoder": chosen.without_encoder,
             "threads": torch.get_num_threads(),
-            "versions": package_versions(),
-        }
-        chosen.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        },
+        tables={"seconds": table_of_seconds(found), "memory": table_of_memory(found)},
+        sizes=found,
+    )
+    for name in record["tables"]:
+        print("\n" + table_text(record, name, where=Path("infer_time.json")))
+    if chosen.json:
+        publish_json(chosen.json, record)
+
+
+def table_of_seconds(found: dict[str, Any]) -> MeasuredTable:
+    """Lay out wall seconds by part, and those of the processor."""
+    columns = {"tiles": ",.0f", "edge of the slide, px": ",.0f", "seconds": ".1f", "processor": ".1f"}
+    rows = [
+        [one["tiles"], EDGES_PX[size], sum(one["seconds"].values()), one["processor_seconds"]]
+        + [one["seconds"][part] for part in SECONDS]
+        for size, one in found.items()
+    ]
+    return measured_table({**columns, **dict.fromkeys(SECONDS, ".2f")}, rows)
+
+
+def table_of_memory(found: dict[str, Any]) -> MeasuredTable:
+    """Lay out the most memory by part in MiB, and the most of all less the features themselves."""
+    columns = {
+        "tiles": ",.0f",
+        "features": ".1f",
+        **dict.fromkeys(MEMORY, ".0f"),
+        "most less features": ".0f",
+    }
+    rows = [
+        [one["tiles"], one["features_mib"], *(one["most_mib"][part] for part in MEMORY), one["bare_mib"]]
+        for one in found.values()
+    ]
+    return measured_table(columns, rows)
 
 
 def write_model(folder: Path) -> None:
@@ -129,38 +168,34 @@ def measure(slide: Path, folder: Path, *, without_encoder: bool) -> dict[str, An
     with open_slide(slide, background=inference.settings.slides.background):
         opened = time.perf_counter() - started
     timed = TimedEncoder(MeanColor() if without_encoder else inference.encoder)
-    before = resident_mib("VmRSS")
-    forget_peak()
-    busy = time.process_time()
-    result = infer_slide(bare_row(slide, None), inference._replace(encoder=timed))
-    scored = resident_mib("VmHWM")
-    forget_peak()
-    started = time.perf_counter()
-    result.write(folder / "out")
-    written = time.perf_counter() - started
-    busy = time.process_time() - busy
-    laps = result.record["seconds"]
-    pixels = result.record["slide"]["level0_width"] * result.record["slide"]["level0_height"]
+    watch = Watch()
+    with watch.steps():
+        result = infer_slide(bare_row(slide, None), inference._replace(encoder=timed))
+    with watch.part("files"):
+        result.write(folder / "out")
+    spent, tiles = watch.spent, result.status.tiles
+    most = {name: spent[name].most_mib for name in ("mask", "tile", "embed", "score")}
+    most["write"] = max(spent["overview"].most_mib, spent["files"].most_mib)
+    features_mib = tiles * inference.encoder.feature_dim * FEATURE_BYTES / MIB
+    held = {"mask": 0.0, "tile": 0.0}  # features are made after these
     return {
-        "tiles": result.status.tiles,
+        "tiles": tiles,
         "status": str(result.status.status),
-        "gigapixels": pixels / 1e9,
         "slide_mib": slide.stat().st_size / MIB,
         "seconds": {
             "open": opened,
-            "mask": laps["mask"] + laps["tile"] - opened,
-            "read": laps["embed"] - timed.seconds,
+            "mask": spent["mask"].seconds + spent["tile"].seconds - opened,
+            "read": spent["embed"].seconds - timed.seconds,
             "encode": timed.seconds,
-            "score": laps["score"],
-            "write": laps["files"] + written,
+            "score": spent["score"].seconds,
+            "write": spent["overview"].seconds + spent["files"].seconds,
         },
-        "processor_seconds": busy,
-        "memory_mib": {
-            "before": before,
-            "features, float16": result.status.tiles * inference.encoder.feature_dim * 2 / MIB,
-            "most until scored": scored - before,
-            "most while writing": resident_mib("VmHWM") - before,
-        },
+        "processor_seconds": sum(one.processor_seconds for one in spent.values()),
+        "before_mib": watch.before_mib,
+        "features_mib": features_mib,
+        "most_mib": most,
+        "bare_mib": max(value - held.get(name, features_mib) for name, value in most.items()),
+        "parts": {name: one._asdict() for name, one in spent.items()},
     }
 
 
@@ -194,31 +229,6 @@ class TimedEncoder:
         with self._lock:
             self.seconds += time.perf_counter() - started
         return features
-
-
-def resident_mib(name: str) -> float:
-    """Return the process's resident size (VmRSS) or the largest since `forget_peak` (VmHWM), in MiB."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    (line,) = (line for line in lines if line.startswith(f"{name}:"))
-    return int(line.split()[1]) / KIB
-
-
-def forget_peak() -> None:
-    """Let the largest resident size start anew (Linux)."""
-    Path("/proc/self/clear_refs").write_text(PEAK_FROM_NOW, encoding="utf-8")
-
-
-def lines_of(size: str, found: dict[str, Any]) -> str:
-    """Return one slide's figures as text."""
-    seconds = found["seconds"]
-    whole = sum(seconds.values())
-    shares = ", ".join(f"{part} {seconds[part]:.2f} s ({seconds[part] / whole:.0%})" for part in seconds)
-    memory = ", ".join(f"{name} {value:.0f} MiB" for name, value in found["memory_mib"].items())
-    return (
-        f"{size}: {found['tiles']} tiles, {found['gigapixels']:.2f} gigapixels, "
-        f"{found['slide_mib']:.0f} MiB, {found['status']}: {whole:.2f} s (processor "
-        f"{found['processor_seconds']:.2f} s); {shares}; memory: {memory}"
-    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ CRC nuclei (60 patients, tile truth), MobileNetV2's features. Large: weno on abm
     OMP_NUM_THREADS=1 python benchmarks/narrow_start.py
 """
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,11 +17,9 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
-from crc_models import CLASSES, score, settings_of
-from wsi_kd.bags.datasets import BagSet, load_bags
-from wsi_kd.bags.manifest import read_manifest
+from crc_models import CLASSES, crc_parser, read_folds, score, settings_of
+from wsi_kd.bags.datasets import BagSet
 from wsi_kd.core.files import publish_json, publish_text
-from wsi_kd.steps.split import read_splits
 from wsi_kd.steps.train import Job, train_recipe
 from wsi_kd.training.checkpoint import LoadedModel
 from wsi_kd.training.loop import Trained
@@ -52,24 +49,10 @@ class Taught(NamedTuple):
 
 def main() -> None:
     """Measure, print the table and keep the figures."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--run", type=Path, default=Path("results/crc"))
-    parser.add_argument("--manifest", type=Path, default=Path("results/crc-cohort/slides.csv"))
-    parser.add_argument("--out", type=Path, default=Path("results/narrow_start"))
-    parser.add_argument("--seeds", type=int, default=1)
-    chosen = parser.parse_args()
+    chosen = crc_parser(__doc__, out="results/narrow_start", seeds=1).parse_args()
     torch.set_num_threads(1)
-    rows = {
-        row.slide_id: row for row in read_manifest(chosen.manifest, slides_dir=None, classes=CLASSES).rows
-    }
     runs: list[dict[str, Any]] = []
-    for number, fold in enumerate(read_splits(chosen.run / "splits.csv").folds):
-        bags = {
-            part: load_bags(chosen.run / "features", [rows[one] for one in ids], CLASSES)
-            for part, ids in fold._asdict().items()
-        }
+    for number, bags in enumerate(read_folds(chosen.run, chosen.manifest)):
         for seed in range(chosen.seeds):
             runs += compare(bags, fold=number, seed=seed)
     text = table(runs)

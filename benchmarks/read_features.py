@@ -1,17 +1,20 @@
-"""Features of other programs: seconds to read a drawn slide in each layout, and to convert a folder.
+"""Seconds to read a slide's features: ours and other programs' files, against a plain read and against h5py.
 
-    .venv/bin/python benchmarks/read_features.py --tiles 15000 --dimension 1024 --json read_features.json
+    OMP_NUM_THREADS=2 python benchmarks/read_features.py --json read_features.json
 
-Median of `--repeats` runs on warm files. `library` reads TRIDENT's file by h5py alone (what its users do).
-Memory is the process's peak while a folder of `--slides` slides is converted: it must not grow with them.
+Warm files, each way in turn, `--repeats` times. `plain read` is `np.fromfile` of the same float16 numbers and
+bounds the first table; a disk bounds it lower. Ours holds every check: sha256 of all bytes, layout, no NaN.
+`all slides` are `load_bags` of `--slides` files, which reads them with as many threads as there are cores.
+The second table is of other programs' files, the third of a folder of `--slides` of them that is converted.
+Memory is the process's peak: it must not grow with the slides.
 """
 
 import argparse
-import json
+import hashlib
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
@@ -19,62 +22,118 @@ import h5py
 import numpy as np
 import torch
 
-from wsi_kd.core.files import publish_text
+from bench_record import MeasuredTable, bench_record, measured_table
+from wsi_kd.bags.datasets import load_bags
+from wsi_kd.bags.manifest import SlideRow
+from wsi_kd.core.files import publish_json
+from wsi_kd.core.provenance import stamp
 from wsi_kd.features.foreign import read_foreign_features
+from wsi_kd.features.store import FeatureFile, read_features, write_features
 from wsi_kd.settings.adopt import AdoptSettings
 from wsi_kd.steps.convert import run_convert
 
 KIB = 1024
+HEADER = {"status": "ok", "slide_mpp": 0.5, "tile_px": 256, "tile_mpp": 0.5}
 
 
 def main() -> None:
-    """Measure and print one table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in (("tiles", 15000), ("dimension", 1024), ("repeats", 5), ("slides", 4)):
+    """Measure, print, and write the JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, default in (("tiles", 15000), ("dimension", 1024), ("repeats", 7), ("slides", 4)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), chosen)
-    for key, value in found.items():
-        print(f"{key:32} {value:.4g}")
+        tables = measure(Path(folder), chosen)
+    for name, found in tables.items():
+        print(name)
+        for label, *cells in found["rows"]:
+            print(f"  {label:32} " + " ".join("-" if cell is None else f"{cell:9.4g}" for cell in cells))
     if chosen.json:
-        publish_text(chosen.json, json.dumps(found, indent=1) + "\n")
+        settings = {key: value for key, value in vars(chosen).items() if key != "json"}
+        publish_json(chosen.json, bench_record("read_features", settings, tables=tables))
 
 
-def measure(folder: Path, chosen: argparse.Namespace) -> dict[str, float]:
+def measure(folder: Path, chosen: argparse.Namespace) -> dict[str, MeasuredTable]:
     """Draw the files and time them."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(chosen.tiles, chosen.dimension)).astype(np.float32)
     side = int(np.ceil(np.sqrt(chosen.tiles)))
     index = np.arange(chosen.tiles)
     coords = np.column_stack([index % side, index // side]).astype(np.int64) * 512
+    return {
+        "ours": measure_ours(folder / "ours", features.astype(np.float16), coords, chosen=chosen),
+        **measure_others(folder, features, coords, chosen=chosen),
+    }
+
+
+def measure_ours(
+    folder: Path, features: np.ndarray, coords: np.ndarray, *, chosen: argparse.Namespace
+) -> MeasuredTable:
+    """Compare our reader with a plain read of the same numbers."""
+    folder.mkdir()
+    labels = np.zeros(len(coords), np.int8)
+    names = [f"s{number}" for number in range(chosen.slides)]
+    for name in names:
+        header = {**stamp("features", {}), **HEADER}
+        write_features(folder / f"{name}.h5", FeatureFile(name, features, coords, labels, header))
+        features.tofile(folder / f"{name}.bin")
+    path, plain = folder / "s0.h5", folder / "s0.bin"
+    content = path.read_bytes()
+    rows = [SlideRow(name, Path(name), "a", name, "", None, None, "") for name in names]
+    seconds = take_turns(
+        {
+            "plain read": lambda: np.fromfile(plain, features.dtype),
+            "h5py": lambda: h5py_features(path),
+            "sha256 alone, in memory": lambda: hashlib.sha256(content).digest(),
+            "ours": lambda: read_features(path),
+            "all slides, plain read": lambda: [np.fromfile(folder / f"{n}.bin", np.float16) for n in names],
+            "all slides, ours": lambda: load_bags(folder, rows, ("a",)),
+        },
+        chosen.repeats,
+    )
+    bounds = {name: "all slides, plain read" if "all" in name else "plain read" for name in seconds}
+    columns = {"way": "", "s": ".4f", "over the plain read": ".1f"}
+    return measured_table(
+        columns, [[name, found, found / seconds[bounds[name]]] for name, found in seconds.items()]
+    )
+
+
+def measure_others(
+    folder: Path, features: np.ndarray, coords: np.ndarray, *, chosen: argparse.Namespace
+) -> dict[str, MeasuredTable]:
+    """Time other programs' layouts, and their conversion."""
     trident = draw(folder / "features_any" / "s0.h5", features, coords, rows=1)
     clam = draw(folder / "h5_files" / "s0.h5", features, coords, rows=32)
     tensor = folder / "pt_files" / "s0.pt"
     tensor.parent.mkdir()
     torch.save(torch.from_numpy(features), tensor)
-    timed = {
-        "trident, library alone, s": lambda: library(trident),
-        "trident, s": lambda: read_foreign_features(trident),
-        "clam, s": lambda: read_foreign_features(clam),
-        "clam_pt, s": lambda: read_foreign_features(tensor),
-    }
-    found = {name: seconds(read, chosen.repeats) for name, read in timed.items()}
-    found["trident, library over ours"] = found["trident, library alone, s"] / found["trident, s"]
+    seconds = take_turns(
+        {
+            "TRIDENT's, h5py alone": lambda: h5py_features(trident),
+            "TRIDENT's": lambda: read_foreign_features(trident),
+            "CLAM's": lambda: read_foreign_features(clam),
+            "CLAM's .pt": lambda: read_foreign_features(tensor),
+        },
+        chosen.repeats,
+    )
     for number in range(1, chosen.slides):
         draw(trident.with_name(f"s{number}.h5"), features, coords, rows=1)
-    before = peak_mib()
-    started = time.perf_counter()
-    run_convert(AdoptSettings(folder=trident.parent), folder / "ours", to="wsi_kd")
-    found["convert, s a slide"] = (time.perf_counter() - started) / chosen.slides
-    started = time.perf_counter()
-    run_convert(AdoptSettings(folder=trident.parent), folder / "ours", to="wsi_kd")
-    found["convert again, s a slide"] = (time.perf_counter() - started) / chosen.slides
-    found["peak memory before, MiB"] = before
-    found["peak memory after, MiB"] = peak_mib()
-    found["one slide's features, MiB"] = features.nbytes / KIB**2
-    return found
+    converted: list[list[str | int | float | None]] = [["peak memory before, MiB", peak_mib()]]
+    for label in ("convert, s a slide", "convert again, s a slide"):
+        started = time.perf_counter()
+        run_convert(AdoptSettings(folder=trident.parent), folder / "converted", to="wsi_kd")
+        converted.append([label, (time.perf_counter() - started) / chosen.slides])
+    converted += [
+        ["peak memory after, MiB", peak_mib()],
+        ["one slide's features, MiB", features.nbytes / KIB**2],
+    ]
+    return {
+        "others": measured_table({"file": "", "s": ".4f"}, [list(row) for row in seconds.items()]),
+        "convert": measured_table({"what": "", "figure": ".3g"}, converted),
+    }
 
 
 def draw(path: Path, features: np.ndarray, coords: np.ndarray, *, rows: int) -> Path:
@@ -88,22 +147,23 @@ def draw(path: Path, features: np.ndarray, coords: np.ndarray, *, rows: int) -> 
     return path
 
 
-def library(path: Path) -> None:
-    """Read both arrays by h5py."""
+def h5py_features(path: Path) -> None:
+    """Read both arrays by h5py, nothing checked."""
     with h5py.File(path, "r") as file:
         file["features"][:]
         file["coords"][:]
 
 
-def seconds(read: Callable[[], object], repeats: int) -> float:
-    """Return the median time of a call, after one that is not counted."""
-    read()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        read()
-        times.append(time.perf_counter() - started)
-    return median(times)
+def take_turns(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Return the median seconds of each way, after one call of each that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeats + 1):
+        for name, read in ways.items():
+            started = time.perf_counter()
+            read()
+            if turn:
+                times[name].append(time.perf_counter() - started)
+    return {name: median(found) for name, found in times.items()}
 
 
 def peak_mib() -> float:

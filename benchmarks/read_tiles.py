@@ -21,11 +21,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from bench_record import MeasuredTable, bench_record, measured_table
 from large_slide import draw_large_slide
 from tile_readers import WAYS, Job
 from wsi_kd.core.files import publish_json
-from wsi_kd.core.machine import usable_cpus
-from wsi_kd.core.provenance import stamp
+from wsi_kd.core.memory import freed_memory_kept
 from wsi_kd.core.shapes import Coords
 from wsi_kd.slides.reader import open_slide
 
@@ -124,6 +124,24 @@ def scaling(blocks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"{_named(Case(Path(case[0]), *case[1:], workers))} over one: {', '.join(gains)}"
 
 
+def page_tables(blocks: Sequence[Mapping[str, Any]]) -> dict[str, MeasuredTable]:
+    """Lay the first slide's cases side by side for docs/performance.md: a table a number of workers."""
+    first = [block for block in blocks if block["case"][0] == blocks[0]["case"][0]]
+    found = {}
+    for workers in sorted({block["case"][3] for block in first}):
+        chosen = [block for block in first if block["case"][3] == workers]
+        columns = {"way": ""}
+        for _, tile_px, shift_px, _ in (block["case"] for block in chosen):
+            how = f"{tile_px} px, {'shifted' if shift_px else 'aligned'}"
+            columns |= {f"{how}: tiles/s": ",.0f", f"{how}: of the limit": ".2f"}
+        rows = [
+            [ways[0]["way"], *(way.get(key) for way in ways for key in ("tiles_per_second", "of_limit"))]
+            for ways in zip(*(block["rows"] for block in chosen), strict=True)
+        ]
+        found[f"workers_{workers}"] = measured_table(columns, rows)
+    return found
+
+
 def cases(slides: Sequence[Path], *, factors: Sequence[int], workers: Sequence[int]) -> Iterator[Case]:
     """List what is measured: tiles some factors larger than the stored ones."""
     for slide in slides:
@@ -145,13 +163,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     slides = [drawn, *(path for path in [chosen.data / REAL_SLIDE] if path.is_file())]
     blocks = []
     for case in cases(slides, factors=(1,) if chosen.quick else (1, 2), workers=chosen.workers):
-        rows = measure(case, turns=turns, slow_tiles=slow)
+        with freed_memory_kept():  # as from slide to slide of a job, whose arrays stay
+            rows = measure(case, turns=turns, slow_tiles=slow)
         blocks.append({"case": [case.slide.name, *case[1:]], "rows": rows})
         print(f"\n{_named(case)}\n\n{table(rows)}", flush=True)
     print("", *scaling(blocks), sep="\n")
     if chosen.json:
-        header = stamp("read_tiles", {"turns": turns, "slow_tiles": slow})
-        publish_json(chosen.json, {**header, "cpus": usable_cpus(), "blocks": blocks})
+        asked = {"turns": turns, "slow_tiles": slow}
+        publish_json(
+            chosen.json, bench_record("read_tiles", asked, tables=page_tables(blocks), blocks=blocks)
+        )
 
 
 def _row(name: str, timings: Sequence[Timing], limits: Sequence[Timing]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from wsi_kd.bags.splits import Fold
 from wsi_kd.core.files import publish_json, publish_text
 from wsi_kd.core.provenance import RESEARCH_ONLY, stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
@@ -24,6 +25,8 @@ from wsi_kd.inference.tables import PredictionRow
 from wsi_kd.report.build import build_page
 from wsi_kd.report.record import ModelRun, RunRecord
 from wsi_kd.report.render import render_page
+from wsi_kd.report.reporting_items import reporting_items
+from wsi_kd.report.reporting_sources import ReportingSources, SplitFacts
 from wsi_kd.report.slide_quality import SlideQuality, slide_quality
 
 CLASSES: Final = ["normal", "tumor"]
@@ -146,7 +149,27 @@ def draw_run(slides: int, *, resamples: int) -> RunRecord:
         for recipe in RECIPES
         for part in parts
     )
-    return RunRecord(f"{slides} slides", metrics, draw_slides(slides), models, (), (), {}, "", ())
+    qualities = draw_slides(slides)
+    reporting = reporting_items(draw_sources(metrics, qualities, models), settings={})
+    return RunRecord(f"{slides} slides", metrics, qualities, models, (), (), {}, "", (), reporting)
+
+
+def draw_sources(
+    metrics: Any, slides: tuple[SlideQuality, ...], models: tuple[ModelRun, ...]
+) -> ReportingSources:
+    """What the checklist is made from; the split is the models' test parts alone."""
+    first = [model for model in models if model.recipe == models[0].recipe]
+    folds = tuple(Fold((), (), tuple(row.slide_id for row in model.test)) for model in first)
+    rows = [row for model in first for row in model.test]
+    split = SplitFacts(
+        folds,
+        {row.slide_id: row.case_id for row in rows},
+        {row.slide_id: row.label for row in rows},
+        {"folds": FOLDS, "seed": 0},
+        "0" * 64,
+    )
+    headers = tuple({"settings": {"train": {}}} for _ in models)
+    return ReportingSources(metrics, slides, split, models, headers, {}, {}, (), "")
 
 
 def main() -> None:

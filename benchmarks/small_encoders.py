@@ -16,7 +16,7 @@ from wsi_kd.distillation.task import TrainPlan
 from wsi_kd.distillation.tile_encoder import EncoderTask, SmallSide, Turned, distill_encoder
 from wsi_kd.features.distilled import EncoderForm
 from wsi_kd.features.distilled_network import build_network
-from wsi_kd.features.network import NetworkEncoder
+from wsi_kd.features.network_encoder import NetworkEncoder
 from wsi_kd.kd import LOSSES, Cosine, Distiller
 from wsi_kd.mil.weno import TeacherStudent
 

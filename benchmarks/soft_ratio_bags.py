@@ -13,7 +13,6 @@ labels.
 Every seed's results are kept in --out; a killed run goes on from there.
 """
 
-import argparse
 import sys
 import tempfile
 import time
@@ -29,7 +28,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from crc_models import CLASSES, settings_of
+from crc_models import CLASSES, crc_parser, settings_of
 from table_bags import read_table_bags
 from wsi_kd.bags.datasets import BagSet, load_bags
 from wsi_kd.bags.manifest import read_manifest
@@ -63,15 +62,9 @@ class Outcome(NamedTuple):
 
 def main() -> None:
     """Measure, print the tables and keep the figures."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = crc_parser(__doc__, out="results/soft_ratio_bags", seeds=16)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--run", type=Path, default=Path("results/crc"))
-    parser.add_argument("--manifest", type=Path, default=Path("results/crc-cohort/slides.csv"))
-    parser.add_argument("--out", type=Path, default=Path("results/soft_ratio_bags"))
     parser.add_argument("--cohorts", nargs="+", default=["elephant", "musk1", "crc"])
-    parser.add_argument("--seeds", type=int, default=16)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     readers: dict[str, Callable[[], BagSet]] = {

@@ -12,7 +12,6 @@ and thresholds are chosen on validation slides; scores are of test slides.
 Every fold's and seed's results are kept in --out; a killed run goes on from there.
 """
 
-import argparse
 import sys
 import tempfile
 import time
@@ -23,13 +22,11 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
-from crc_models import CLASSES, score, settings_of
-from wsi_kd.bags.datasets import BagSet, load_bags
-from wsi_kd.bags.manifest import read_manifest
+from crc_models import CLASSES, crc_parser, read_folds, score, settings_of
+from wsi_kd.bags.datasets import BagSet
 from wsi_kd.core.files import publish_json, publish_text, read_json
 from wsi_kd.kd.spectral_pruning import find_knee
 from wsi_kd.mil.weno import TeacherStudent
-from wsi_kd.steps.split import read_splits
 from wsi_kd.steps.train import Job, train_recipe
 from wsi_kd.training.checkpoint import LoadedModel
 from wsi_kd.training.pruning import Pooling, count_active, narrow_model, validation_curve
@@ -84,24 +81,10 @@ class Cuts(NamedTuple):
 
 def main() -> None:
     """Measure, print the tables and keep the figures."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--run", type=Path, default=Path("results/crc"))
-    parser.add_argument("--manifest", type=Path, default=Path("results/crc-cohort/slides.csv"))
-    parser.add_argument("--out", type=Path, default=Path("results/spectral_weno"))
-    parser.add_argument("--seeds", type=int, default=2)
-    chosen = parser.parse_args()
+    chosen = crc_parser(__doc__, out="results/spectral_weno", seeds=2).parse_args()
     torch.set_num_threads(1)
-    rows = {
-        row.slide_id: row for row in read_manifest(chosen.manifest, slides_dir=None, classes=CLASSES).rows
-    }
     runs: list[dict[str, dict[str, float]]] = []
-    for number, fold in enumerate(read_splits(chosen.run / "splits.csv").folds):
-        bags = {
-            part: load_bags(chosen.run / "features", [rows[one] for one in ids], CLASSES)
-            for part, ids in fold._asdict().items()
-        }
+    for number, bags in enumerate(read_folds(chosen.run, chosen.manifest)):
         runs += [kept_or_measured(Data(bags, number, seed), chosen.out) for seed in range(chosen.seeds)]
     text = tables(runs)
     publish_json(chosen.out / "metrics.json", {"runs": runs})

@@ -23,11 +23,13 @@ from wsi_kd.demo.defects import INKS, Marked, draw_bubble, draw_fold, draw_pen
 from wsi_kd.features.quality import QualityCheck, measure_tiles
 from wsi_kd.settings.slides import MaskSettings, SlidesSettings
 from wsi_kd.slides.mpp import resolve_mpp
-from wsi_kd.slides.pyramid import Thumbnail, plan_read, read_thumbnail, read_tile
+from wsi_kd.slides.overview import Overview
+from wsi_kd.slides.pyramid import plan_read, read_thumbnail, read_tile
 from wsi_kd.slides.reader import open_slide
-from wsi_kd.steps.tissue import look_at_thumbnail, nothing_seen, tissue_masks
+from wsi_kd.steps.tissue import look_at_overview, nothing_seen, tissue_masks
 from wsi_kd.tissue.edge import find_edges
 from wsi_kd.tissue.optical_density import GlassColor
+from wsi_kd.tissue.segmentation import refuse_dark_field
 
 MASK = MaskSettings()
 MPP = MASK.mask_mpp
@@ -82,15 +84,18 @@ class Found(NamedTuple):
 
 def look(pixels: Pixels, *, mpp: float) -> Found:
     header: dict[str, Any] = {**nothing_seen(MASK), "slide_mpp": mpp, "bounds": [0, 0, *pixels.shape[1::-1]]}
-    thumbnail = Thumbnail(pixels, 1.0, (0, 0))
-    pen = look_at_thumbnail(thumbnail, MASK, header, marks=[])
+    overview = Overview(pixels, 1.0, (0, 0))
+    seen = look_at_overview(overview, MASK, header, marks=[])
     red, green, blue = header["glass_rgb"]
     try:
-        edges = find_edges(pixels, mpp=mpp, glass=(red, green, blue), max_edge_um=MASK.max_edge_um)
-        tissue, folds = tissue_masks(thumbnail, pen | edges, MASK, header=header)
+        refuse_dark_field(seen.luminance, dark_field_luminance=MASK.dark_field_luminance)
+        edges = find_edges(seen.gray, mpp=mpp, max_edge_um=MASK.max_edge_um)
+        tissue, folds = (
+            found.whole() for found in tissue_masks(overview, seen.pen | edges, MASK, header=header)
+        )
     except SlideProblem:
         tissue = folds = np.zeros(pixels.shape[:2], bool)
-    return Found(tissue, folds, pen, (red, green, blue))
+    return Found(tissue, folds, seen.pen.whole(), (red, green, blue))
 
 
 def read_picture(path: Path) -> Pixels:

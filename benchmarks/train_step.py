@@ -1,22 +1,21 @@
 """How fast a joint WENO step is, against what bounds it: ratios measured in one run.
 
     python benchmarks/train_step.py
-    python benchmarks/train_step.py --quick --parts products --out results/train_step
+    python benchmarks/train_step.py --quick --parts products --json train_step.json
 
 | part | what |
 |---|---|
 | `products` | a step on one bag of 10,000 x 1,024 against its own matrix products, issued back to back |
 | `released` | an epoch one bag a step, two passes, released widths, against the joint epoch |
 | `linear` | seconds a 1,000 instances, one bag of 1,000 to 200,000 |
-| `gpu` | bags a second with the training part resident on a GPU, with and without torch.compile |
 
 What is compared takes turns, so that a machine that slows down slows all of it; with one thread the seconds
 are the processor's for this process alone, so that others' work on the machine does not count. Seconds of
-different machines or runs do not compare; ratios do.
+different machines or runs do not compare; ratios do. Epochs on a GPU: train_resident.py; memory:
+train_memory.py.
 """
 
 import argparse
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,11 +27,11 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
+from bench_record import MeasuredTable, bench_record, measured_table
 from released_loop import ReleasedWidths, run_epoch
 from wsi_kd.bags.datasets import BagSet
 from wsi_kd.bags.packing import pack
-from wsi_kd.core.files import publish_json, publish_text
-from wsi_kd.core.provenance import stamp
+from wsi_kd.core.files import publish_json
 from wsi_kd.settings.models import TrainSettings
 from wsi_kd.steps.train_plan import plan_architecture, plan_distillation, plan_optimization
 from wsi_kd.training import schedules
@@ -51,12 +50,11 @@ class Sizes(NamedTuple):
     bag: int
     released_bags: tuple[int, ...]
     linear: tuple[int, ...]
-    gpu_bags: int
     repetitions: int
 
 
-FULL: Final = Sizes(10_000, (1_000,) * 4, (1_000, 5_000, 20_000, 50_000, 200_000), 128, 9)
-QUICK: Final = Sizes(300, (60, 40), (100, 300), 16, 2)
+FULL: Final = Sizes(10_000, (1_000,) * 4, (1_000, 5_000, 20_000, 50_000, 200_000), 9)
+QUICK: Final = Sizes(300, (60, 40), (100, 300), 2)
 
 
 def draw_bags(sizes: Sequence[int]) -> BagSet:
@@ -221,44 +219,11 @@ def measure_linear(sizes: Sizes) -> Iterator[Row]:
             }
 
 
-def measure_gpu(sizes: Sizes) -> Iterator[Row]:
-    """Time epochs over bags that lie on the GPU, some bags a step, in the eager and the compiled model."""
-    bags = draw_bags((sizes.bag,) * sizes.gpu_bags)
-    for bags_per_step in (1, 8, 16):
-        for compiled in (False, True):
-            settings = TrainSettings(
-                device="cuda",
-                hidden_dim=512,
-                attention_dim=256,
-                bags_per_step=bags_per_step,
-                token_budget=bags_per_step * sizes.bag,
-            )
-            with started(bags, settings) as run:
-                held = run._replace(resident=torch.from_numpy(bags.features).to(run.device))
-                if compiled:
-                    held.model.teacher.compile(dynamic=True)
-                    held.model.projector.compile(dynamic=True)
-                seconds = median(take_turns({"": joint_epoch(held, settings)}, sizes.repetitions)[""])
-            about = {"bags_per_step": bags_per_step, "compiled": compiled, "instances": sizes.bag}
-            yield {**about, "seconds": seconds, "bags_per_second": sizes.gpu_bags / seconds}
-
-
 PARTS: Final = {
     "products": measure_products,
     "released": measure_released,
     "linear": measure_linear,
-    "gpu": measure_gpu,
 }
-
-
-def device_name(kind: str) -> str:
-    """Return the name of the GPU or of the processor."""
-    if kind == "gpu":
-        return torch.cuda.get_device_name()
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -271,29 +236,32 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def main() -> None:
-    """Measure the parts named on the command line; write train_step.json and .md."""
+    """Measure the parts named on the command line, print them, and write the JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--quick", action="store_true", help="tiny bags: whether it runs, not how fast")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("results/train_step"))
+    parser.add_argument("--json", type=Path)
     plan = parser.parse_args()
     torch.set_num_threads(plan.threads)
-    found: dict[str, Any] = {}
-    report = [f"{device_name('cpu')}, {plan.threads} thread(s), torch {torch.__version__}"]
+    found: dict[str, list[Row]] = {}
     for part in plan.parts:
-        if part == "gpu" and not torch.cuda.is_available():
-            report.append("gpu: skipped, this machine has none")
-        else:
-            rows = list(PARTS[part](QUICK if plan.quick else FULL))
-            found[part] = {"device": device_name("gpu" if part == "gpu" else "cpu"), "rows": rows}
-            report.append(f"{part}, {found[part]['device']}\n\n{table(rows)}")
-        print(report[-1], flush=True)
-    about = stamp("train_step", {"quick": plan.quick, "threads": plan.threads, "parts": plan.parts})
-    publish_json(plan.out / "train_step.json", {**about, "measured": found})
-    publish_text(plan.out / "train_step.md", "\n\n".join(report) + "\n")
+        found[part] = list(PARTS[part](QUICK if plan.quick else FULL))
+        print(f"{part}\n\n{table(found[part])}\n", flush=True)
+    if plan.json:
+        about = {"quick": plan.quick, "threads": plan.threads, "parts": plan.parts}
+        tables = {part: as_measured(rows) for part, rows in found.items()}
+        publish_json(plan.json, bench_record("train_step", about, tables=tables, torch=torch.__version__))
+
+
+def as_measured(rows: Sequence[Row]) -> MeasuredTable:
+    """Return rows of the same keys as a table of raw numbers."""
+    formats = {bool: "", str: "", int: ",.0f", float: ".4g"}
+    columns = {key.replace("_", " "): formats[type(value)] for key, value in rows[0].items()}
+    cells = [[str(cell) if isinstance(cell, bool) else cell for cell in row.values()] for row in rows]
+    return measured_table(columns, cells)
 
 
 if __name__ == "__main__":

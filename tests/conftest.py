@@ -63,3 +63,15 @@ def shared_reference() -> Path:
     if not folder.is_dir():
         pytest.skip(f"reference numbers not found at {folder}")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figure that a test of docs/reliability.md recorded as its property `figure`."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    figures = sorted(
+        {str(value) for report in reports for name, value in report.user_properties if name == "figure"}
+    )
+    if figures:
+        terminalreporter.section("figures")
+        for figure in figures:
+            terminalreporter.line(figure)

@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 from hostile_texts import hostile
+from reporting_parts import made_sources
 
 from wsi_kd.core.provenance import RESEARCH_ONLY, stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
@@ -18,6 +19,7 @@ from wsi_kd.report.build import build_page
 from wsi_kd.report.page import Card, Picture, Strip
 from wsi_kd.report.record import ModelRun, RunRecord
 from wsi_kd.report.render import render_page
+from wsi_kd.report.reporting_items import reporting_items
 from wsi_kd.report.slide_quality import slide_quality
 from wsi_kd.report.timings import JobTiming
 
@@ -261,9 +263,10 @@ class RunMaker:
 
     def record(self):
         models = self.models()
+        metrics = self.metrics(models)
         return RunRecord(
             title=self.text("A run"),
-            metrics=self.metrics(models),
+            metrics=metrics,
             slides=self.qualities(),
             models=models,
             jobs=self.jobs(),
@@ -271,7 +274,11 @@ class RunMaker:
             settings={"tile": {"positive_names": [self.text("tumor")]}},
             git=self.text("abc"),
             commands=(self.text("snakemake"),),
+            reporting=self.reporting(models, metrics),
         )
+
+    def reporting(self, models, metrics):
+        return reporting_items(made_sources(self, models, metrics), settings={"title": self.text("A run")})
 
 
 def hostile_page(folder):

@@ -35,7 +35,7 @@ def simple(*rows: str) -> str:
 
 def test_every_column_is_read_and_extra_ones_are_free(folder):
     first, second = read(folder, FULL, classes=("normal", "tumor")).rows
-    assert first[:-1] == (
+    assert first[:-2] == (
         "s1",
         folder / "a.svs",
         "tumor",
@@ -46,13 +46,13 @@ def test_every_column_is_read_and_extra_ones_are_free(folder):
         "Aachen",
     )
     assert first.extra == (("scanner", "X"),)
-    assert second[:-1] == ("s2", folder / "sub/b.tif", "normal", "p2", "test", None, None, "")
+    assert second[:-2] == ("s2", folder / "sub/b.tif", "normal", "p2", "test", None, None, "")
 
 
 def test_defaults(folder):
     manifest = read(folder, simple("s1,a.svs,y", "s2,b.svs,x"))
     assert manifest.classes == ("x", "y")
-    assert manifest.rows[0] == ("s1", folder / "a.svs", "y", "s1", "", None, None, "", ())
+    assert manifest.rows[0] == ("s1", folder / "a.svs", "y", "s1", "", None, None, "", (), "")
 
 
 def test_order_of_classes_is_the_users(folder):

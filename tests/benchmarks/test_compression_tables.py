@@ -55,4 +55,4 @@ def test_the_control_starts_from_the_same_weights_and_learns_from_slide_labels(p
     assert len(moved) == 8
     features = small_encoder(learned, 10)(pixels["train"].tiles.numpy())
     assert features.shape == (48, 128)
-    assert count_parameters(small_encoder(learned, 10)._network) == 97_680
+    assert count_parameters(small_encoder(learned, 10).network) == 97_680

@@ -93,3 +93,26 @@ def test_the_gain_of_two_workers_is_told(slide):
 
     told = list(read_tiles.scaling([block(1, 100.0), block(2, 195.0)]))
     assert told == ["a.svs, 256 px, shifted by 100 px, 2 workers over one: ours 1.95"]
+
+
+def test_the_pages_tables_hold_the_first_slides_cases_side_by_side():
+    def block(slide, shift, workers, rate):
+        ours = {"way": "ours", "tiles_per_second": rate, "of_limit": rate / 1000}
+        return {"case": [slide, 256, shift, workers], "rows": [ours, {"way": "gone", "absent": "not here"}]}
+
+    blocks = [
+        block("a", 0, 1, 900.0),
+        block("a", 0, 2, 1700.0),
+        block("a", 100, 1, 800.0),
+        block("b", 0, 1, 1.0),
+    ]
+    tables = read_tiles.page_tables(blocks)
+    assert list(tables) == ["workers_1", "workers_2"]
+    assert list(tables["workers_1"]["columns"])[1:] == [
+        f"256 px, {how}: {what}" for how in ("aligned", "shifted") for what in ("tiles/s", "of the limit")
+    ]
+    assert tables["workers_1"]["rows"] == [
+        ["ours", 900.0, 0.9, 800.0, 0.8],
+        ["gone", None, None, None, None],
+    ]
+    assert tables["workers_2"]["rows"][0] == ["ours", 1700.0, 1.7]

@@ -3,12 +3,13 @@
 import json
 from collections import Counter
 
-import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import train_resident
 import train_step
 from released_loop import ReleasedWidths, run_epoch
+from wsi_kd.bags.packing import pack
 from wsi_kd.settings.models import TrainSettings
 
 PRODUCTS = {"mm": (0, 1), "addmm": (1, 2)}
@@ -74,13 +75,34 @@ def test_the_released_loop_learns():
     assert all(weight.isfinite().all() for weight in model.parameters())
 
 
-@pytest.mark.parametrize("part", ["linear", "gpu"])
-def test_a_machine_without_a_gpu_says_so(monkeypatch, tmp_path, capsys, part):
+def test_a_machine_without_a_gpu_says_so(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    arguments = ["train_step.py", "--quick", "--parts", part, "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["train_resident.py", "--json", str(tmp_path / "found.json")])
+    train_resident.main()
+    assert capsys.readouterr().out == "train_resident: skipped, this machine has no GPU\n"
+    assert not (tmp_path / "found.json").exists()
+
+
+def test_the_json_holds_the_parts_asked_for(monkeypatch, tmp_path):
+    arguments = ["train_step.py", "--quick", "--parts", "linear", "--json", str(tmp_path / "found.json")]
     monkeypatch.setattr("sys.argv", arguments)
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     train_step.main()
-    measured = json.loads((tmp_path / "train_step.json").read_text())["measured"]
-    assert list(measured) == ([] if part == "gpu" else ["linear"])
-    assert ("gpu: skipped" in capsys.readouterr().out) == (part == "gpu")
+    tables = json.loads((tmp_path / "found.json").read_text())["tables"]
+    assert {name: len(found["rows"]) for name, found in tables.items()} == {"linear": 4}
+
+
+def test_tables_hold_raw_numbers():
+    table = train_step.as_measured([{"bags_per_step": 8, "compiled": True, "seconds": 0.123456789}])
+    assert table["columns"] == {"bags per step": ",.0f", "compiled": "", "seconds": ".4g"}
+    assert table["rows"] == [[8, "True", 0.123456789]]
+
+
+def test_bags_on_a_gpu_take_no_memory_here():
+    bags = train_resident.bags_on_gpu((3, 2))
+    assert bags.features.shape == (5, 1024)
+    assert bags.features.strides == (0, 0)
+    assert bags.offsets.tolist() == [0, 3, 5]
+    resident = torch.arange(5 * 1024, dtype=torch.float16).view(5, 1024)
+    packed = pack(bags, [1], device="cpu", dtype=torch.float32, resident=resident)
+    assert torch.equal(packed.instances, resident[3:].float())

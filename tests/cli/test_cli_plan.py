@@ -47,12 +47,7 @@ def test_the_plan_of_ten_slides(cohort):
     assert [len(chunk) for chunk in plan.chunks] == [4, 4, 2]
     assert plan.folds == 5
     assert plan.manifest.classes == ("normal", "tumor")
-    assert [name.rsplit("/", 1)[1] for name in plan.slide_files(1)] == [
-        "s4.tif",
-        "s5.tif",
-        "s6.tif",
-        "s7.tif",
-    ]
+    assert plan.slide_files(1) == []  # no file name reaches Snakemake
 
 
 def test_what_a_rule_passes_is_valid_settings(cohort):
@@ -263,3 +258,27 @@ def test_a_recipe_that_distills_needs_the_recipe_it_learns_from(cohort):
         "recipe distill learns from the models of recipe mhim, which train.recipes (abmil, distill) does not "
         "hold; add it, or change train.distill.teacher_recipe"
     )
+
+
+def test_slides_in_storage_are_fetched_and_no_part_of_the_state_of_files(cohort, tmp_path):
+    plain = read_plan(cohort)
+    table = tmp_path / "slides.csv"
+    table.write_text(table.read_text().replace("s5,s5.tif", "s5,s3://scans/s5.tif"))
+    for tracked in ("hashed", "inputs"):
+        cohort["run"]["track_slides"] = tracked
+        plan = read_plan(cohort)
+        assert [plan.stored_slides(chunk) for chunk in range(3)] == [[], ["s3://scans/s5.tif"], []]
+        assert plan.all_stored_slides() == ["s3://scans/s5.tif"]
+        assert not [name for name in plan.slide_files(1) if "s5" in name]
+    assert plain.all_stored_slides() == []
+    assert plain.chunk_hash("mask", 1) != plan.chunk_hash("mask", 1)
+
+
+def test_in_a_job_the_plan_is_the_same_and_no_file_is_looked_for(cohort, tmp_path):
+    whole = read_plan(cohort)
+    for slide in tmp_path.glob("*.tif"):
+        slide.unlink()
+    inside = read_plan(cohort, in_job=True)
+    assert (inside.chunks, inside.folds, inside.layout) == (whole.chunks, whole.folds, whole.layout)
+    with pytest.raises(BadInput, match="no such file for 10"):
+        read_plan(cohort)

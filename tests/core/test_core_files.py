@@ -2,13 +2,15 @@ import errno
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from wsi_kd.core import files
+from wsi_kd.core import files, leftovers
 from wsi_kd.core.errors import BadInput, RunFailed
 from wsi_kd.core.files import (
     content_hash,
@@ -96,8 +98,9 @@ def test_a_full_disk_under_safetensors_is_one_line_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_writer_leaves_the_former_file_and_the_next_writer_cleans_up(tmp_path):
-    target = tmp_path / "a.txt"
+@pytest.mark.parametrize("name", ["a.txt", "n" * 240 + ".txt", "\N{CJK UNIFIED IDEOGRAPH-5207}" * 80])
+def test_a_killed_writer_leaves_the_former_file_and_the_next_process_cleans_up(tmp_path, name):
+    target = tmp_path / name
     publish_text(target, "old")
     script = (
         "import os, signal; from pathlib import Path; from wsi_kd.core.files import publish\n"
@@ -108,8 +111,33 @@ def test_a_killed_writer_leaves_the_former_file_and_the_next_writer_cleans_up(tm
     assert done.returncode == -signal.SIGKILL
     assert target.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 2
+    leftovers._writers.cache_clear()  # a process lists a folder once
     publish_text(target, "new")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(("age_s", "is_left"), [(3600, True), (2 * 86400, False)])
+def test_what_another_host_writes_is_spared_for_a_day(tmp_path, age_s, is_left):
+    """Of a process on another node nobody here can tell whether it lives."""
+    target = tmp_path / "a.txt"
+    hidden = leftovers.temporary_beside(target, writer="7@another_node")
+    hidden.write_text("half")
+    os.utime(hidden, (time.time() - age_s,) * 2)
+    publish_text(target, "new")
+    assert hidden.exists() == is_left
+
+
+def test_a_share_whose_folders_know_no_fsync_is_written_all_the_same(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def refuse_folders(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", refuse_folders)
+    publish_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
 
 
 def test_json_round_trip_and_one_changed_character_is_refused(tmp_path):

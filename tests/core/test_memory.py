@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wsi_kd.core.memory import freed_memory_kept
+from wsi_kd.core.memory import freed_memory_kept, hand_back_freed_memory
 
 MEGABYTES = 256
 HAS_GLIBC = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim")
@@ -48,8 +48,22 @@ def handed_back_after_an_error():
     assert held_megabytes() - start < 0.1 * MEGABYTES
 
 
+def handed_back_at_once():
+    """Of pieces too small to be mapped by themselves, one at the end of the heap keeps all below it."""
+    before = held_megabytes()
+    pieces = [b"1" * 100_000 for _ in range(2_000)]
+    last = pieces.pop()
+    del pieces
+    assert held_megabytes() - before > 150
+    hand_back_freed_memory()
+    assert held_megabytes() - before < 20
+    assert len(last) == 100_000
+
+
 @pytest.mark.skipif(not HAS_GLIBC, reason="the C library has no malloc_trim")
-@pytest.mark.parametrize("check", [kept_inside_and_handed_back_after, handed_back_after_an_error])
+@pytest.mark.parametrize(
+    "check", [kept_inside_and_handed_back_after, handed_back_after_an_error, handed_back_at_once]
+)
 def test_memory_is_kept_inside_and_handed_back(check):
     """In a process of its own: what tests before it left on the heap would count too."""
     command = [sys.executable, __file__, check.__name__]

@@ -7,6 +7,7 @@ import pytest
 
 from wsi_kd.core.errors import BadInput, RunFailed
 from wsi_kd.core.files import publish_folder
+from wsi_kd.core.leftovers import FORMER, _host, temporary_beside
 
 
 def write(folder: Path, **files: str) -> None:
@@ -52,7 +53,10 @@ def test_a_full_disk_is_a_failed_run(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
-    dead, alive = tmp_path / ".tmp-4194999-out", tmp_path / f".tmp-{os.getppid()}-out"
+    dead, alive = (
+        temporary_beside(tmp_path / "out", writer=f"{process}@{_host()}")
+        for process in (4194999, os.getppid())
+    )
     for leftover in (dead, alive):
         leftover.mkdir()
         (leftover / "half").write_text("x")
@@ -64,3 +68,14 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunFailed, match="could not be written"), publish_folder(tmp_path / "file" / "out"):
         pass
+
+
+def test_a_folder_that_a_killed_process_had_moved_aside_is_put_back(tmp_path: Path) -> None:
+    """Killed between the two renames, there is no folder; the next writer fails, the former one stands."""
+    former = temporary_beside(tmp_path / "out", FORMER, writer=f"4194999@{_host()}")
+    former.mkdir()
+    (former / "a").write_text("1")
+    with pytest.raises(ValueError, match="x"), publish_folder(tmp_path / "out") as temporary:
+        fail(temporary, ValueError("x"))
+    assert contents(tmp_path / "out") == {"a": "1"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from wsi_kd.evaluation.aggregates import TOO_FEW_CASES
 from wsi_kd.evaluation.detections import lesions, neighbor_pairs, peaks
 from wsi_kd.evaluation.froc import RATES, SlideDetections, detect, froc_sensitivity, gather
 from wsi_kd.evaluation.froc_record import FrocSeed, froc_record
@@ -265,7 +266,7 @@ def test_no_negative_slides_leave_the_other_score():
         confidence=0.95,
     )
     assert record["score"]["estimate"] == 1.0
-    assert record["score"]["reason"] == "too few cases of a class for a bootstrap interval"
+    assert record["score"]["reason"] == TOO_FEW_CASES
     assert record["negative_slides"]["score"]["reason"] == "no negative slides"
 
 

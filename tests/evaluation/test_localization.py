@@ -54,6 +54,14 @@ def test_no_labels_of_one_kind_give_a_reason():
     assert record["roc_auc_within_slide"]["reason"] == "no slide has tiles of both labels"
 
 
+def test_no_slide_with_both_labels_leaves_an_area_without_an_interval_and_says_why():
+    """Two positive tiles in one slide, two negative ones in the other: area 1, no resample is whole."""
+    part = _tiles([0.9, 0.8, 0.2, 0.1], [1, 1, 0, 0], [0, 0, 1, 1], positive=[True, False])
+    pooled = measure_tiles([part], convention="", samples=100, confidence=0.95, seed=0).metrics["pooled"]
+    assert (pooled["roc_auc"]["estimate"], pooled["roc_auc"]["low"]) == (1.0, None)
+    assert "of tiles both labels and a slide with both" in pooled["roc_auc"]["reason"]
+
+
 def _random_part(seed: int, fold: int):
     generator = np.random.default_rng(10 * seed + fold)
     slide = np.repeat(np.arange(8), 50)

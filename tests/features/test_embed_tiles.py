@@ -1,5 +1,6 @@
 import threading
 import tracemalloc
+from functools import partial
 
 import cv2
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.records import SlideStatus
-from wsi_kd.features.embed import READ_TILES, UNITS_AHEAD, embed_tiles
+from wsi_kd.features.embed import embed_tiles
+from wsi_kd.features.embed_line import READ_TILES, UNITS_AHEAD
 from wsi_kd.features.feature_rows import MOVED_TILES, FeatureRows
+from wsi_kd.slides.reader_tiles import read_each
 
 EDGE = 8
 
@@ -54,7 +57,13 @@ def positions(tiles):
 
 def embed(slide, coords, encoder, *, batch_size, workers, **others):
     return embed_tiles(
-        slide.read, coords, encoder, tile_px=EDGE, batch_size=batch_size, workers=workers, **others
+        partial(read_each, slide.read),
+        coords,
+        encoder,
+        tile_px=EDGE,
+        batch_size=batch_size,
+        workers=workers,
+        **others,
     )
 
 

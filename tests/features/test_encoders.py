@@ -10,7 +10,7 @@ from wsi_kd.core.errors import BadInput, RunFailed
 from wsi_kd.core.files import file_hash
 from wsi_kd.features import torchvision_import
 from wsi_kd.features.encoders import create_encoder
-from wsi_kd.features.network import NetworkEncoder
+from wsi_kd.features.network_encoder import NetworkEncoder
 from wsi_kd.features.stain_texture import FEATURE_NAMES, stain_texture
 
 TINY = "test_vit"
@@ -93,9 +93,9 @@ def test_pixel_settings_override_the_networks_own(tiles, tiny_weights):
     pixels = {"input_px": 160, "pixel_mean": list(half), "pixel_std": list(half)}
     assert found.settings == {**pixels, "model_arguments": {}}
     seen = []
-    found._network = lambda pixels: seen.append(pixels) or torch.zeros(len(pixels), found.feature_dim)
+    found.network = lambda pixels: seen.append(pixels) or torch.zeros(len(pixels), found.feature_dim)
     found(np.stack([np.full((160, 160, 3), level, np.uint8) for level in (0, 255)]))
-    assert seen[0][:, 0, 0, 0].tolist() == pytest.approx([-1.0, 1.0], abs=1e-6)
+    assert seen[0][:2, 0, 0, 0].tolist() == pytest.approx([-1.0, 1.0], abs=1e-6)
 
 
 def test_bfloat16_is_close_to_float32(tiles, tiny_weights):

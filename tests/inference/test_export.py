@@ -4,41 +4,19 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from made_prediction import made_prediction
 from shapely.geometry import box, shape
 
-from wsi_kd.inference.export import (
-    PATH_KEYS,
-    without_paths,
-    write_tiles_geojson,
-)
-from wsi_kd.inference.slide_prediction import SlidePrediction, StudentPrediction
+from wsi_kd.core.places import PATH_KEYS, without_paths
+from wsi_kd.inference.export import write_tiles_geojson
 from wsi_kd.inference.tables import tile_table
 from wsi_kd.settings.all import Settings
 
 CLASSES = ["normal", "tumor"]
 
 
-def _prediction(student: float | None = 0.6):
-    return SlidePrediction(
-        teacher_probability=np.array([0.55, 0.45]),
-        student=None
-        if student is None
-        else StudentPrediction(
-            by_max=np.array([0.1, 0.9]),
-            by_topk=np.array([1 - student, student]),
-            deployed=np.array([1 - student, student]),
-            tiles=np.array([[0.8], [0.3]]),
-        ),
-        attention=np.array([0.75, 0.25]),
-        attention_logits=np.array([1.0, 0.0]),
-        branch_attention=None,
-        evidence=np.array([[0.2], [0.9]]),
-        feature_distance=1.25,
-    )
-
-
 def _tiles(student: float | None = 0.6):
-    prediction = _prediction(student)
+    prediction = made_prediction(student)
     return tile_table(
         prediction,
         coords=np.array([[1000, 2000], [1300, 2500]]),
@@ -84,7 +62,7 @@ def test_without_student_the_evidence_classifies(tmp_path):
 
 
 def test_three_classes_have_a_number_each_and_the_largest_classifies(tmp_path):
-    prediction = _prediction()
+    prediction = made_prediction()
     tiles = tile_table(
         prediction._replace(
             teacher_probability=np.array([0.2, 0.3, 0.5]),

@@ -3,15 +3,16 @@ import pytest
 import torch
 
 from wsi_kd.core.errors import BadInput
+from wsi_kd.inference import predict
 from wsi_kd.inference.predict import predict_bag
 from wsi_kd.inference.slide_prediction import slide_scores
 from wsi_kd.mil.registry import create_model
 
 
-def _model(*, with_student=True, classes=2, seed=0):
+def _model(*, teacher="gated_abmil", with_student=True, classes=2, seed=0):
     torch.manual_seed(seed)
     return create_model(
-        "gated_abmil",
+        teacher,
         feature_dim=6,
         classes=classes,
         hidden_dim=16,
@@ -48,6 +49,36 @@ def test_scores_are_the_softmax_and_sigmoid_of_the_models_logits():
     assert np.array_equal(prediction.student.deployed, prediction.student.by_topk)
     assert prediction.attention.sum() == pytest.approx(1.0, abs=1e-12)
     assert all(array.dtype == np.float64 for array in (prediction.attention, prediction.evidence))
+
+
+@pytest.mark.parametrize("with_student", [True, False])
+@pytest.mark.parametrize("teacher", ["abmil", "gated_abmil", "clam_sb", "additive_mil"])
+def test_a_large_slide_scores_in_blocks_as_at_once(teacher, with_student, monkeypatch):
+    """All but ABMIL are asked once and for the whole bag; ABMIL never sees more than a block."""
+    model, features = _model(teacher=teacher, with_student=with_student), _features(100).astype(np.float16)
+    whole, asked = _predict(model, features), []
+    monkeypatch.setattr(predict, "TILES_AT_ONCE", 7)
+    model.projector.register_forward_hook(lambda module, given, _: asked.append(len(given[0])))
+    blocks = _predict(model, features)
+    assert asked == ([7] * 14 + [2] if "abmil" in teacher else [100])
+    assert blocks.teacher_probability == pytest.approx(whole.teacher_probability, abs=1e-6)
+    for name in ("attention", "attention_logits", "evidence", "feature_distance"):
+        assert getattr(blocks, name) == pytest.approx(getattr(whole, name), abs=1e-6)
+    if with_student:
+        assert blocks.student.tiles == pytest.approx(whole.student.tiles, abs=1e-6)
+        assert blocks.student.deployed == pytest.approx(whole.student.deployed, abs=1e-6)
+    features[99, 5] = np.nan
+    with pytest.raises(BadInput, match="NaN"):
+        _predict(model, features)
+
+
+def test_of_a_block_only_its_results_stay():
+    """The product of gates and evidence has 18 columns, two of them evidence: a view would keep them all."""
+    model = _model().eval()
+    with torch.inference_mode():
+        block = predict._read(model, model.teacher, torch.from_numpy(_features(6)))
+    for found in block:
+        assert found.untyped_storage().nbytes() == found.nbytes
 
 
 def test_dropout_never_acts_and_every_module_keeps_its_own_mode():

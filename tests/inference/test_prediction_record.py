@@ -5,6 +5,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+from made_prediction import made_prediction
 
 from wsi_kd.cli.app import run
 from wsi_kd.core.files import publish_json, read_json
@@ -12,7 +13,6 @@ from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.inference.likeness import Limit, out_of_distribution_record
 from wsi_kd.inference.prediction_record import Answer, Outcome, prediction_record, slide_thresholds
 from wsi_kd.inference.prediction_schema import prediction_schema, prediction_schema_json
-from wsi_kd.inference.slide_prediction import SlidePrediction, StudentPrediction
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "docs/schemas/prediction.schema.json"
 LIMIT = Limit(1.5, "lognormal", 0.05, 6, 8, "val")
@@ -43,25 +43,6 @@ SLIDE_HEADER = {
 }
 
 
-def predicted(student: float | None = 0.6) -> SlidePrediction:
-    return SlidePrediction(
-        teacher_probability=np.array([0.55, 0.45]),
-        student=None
-        if student is None
-        else StudentPrediction(
-            by_max=np.array([0.1, 0.9]),
-            by_topk=np.array([1 - student, student]),
-            deployed=np.array([1 - student, student]),
-            tiles=np.array([[0.8], [0.3]]),
-        ),
-        attention=np.array([0.75, 0.25]),
-        attention_logits=np.array([1.0, 0.0]),
-        branch_attention=None,
-        evidence=np.array([[0.2], [0.9]]),
-        feature_distance=1.25,
-    )
-
-
 def written(folder, prediction=None, *, status=SlideStatus.OK, headers=(MODEL_HEADER,), spread=None):
     """The file as it is read back, after a look at it by the schema."""
     row = StatusRow("s1", status, "" if prediction else "no tissue", "infer", 2, 3.5, 0.499, "vendor", 2.875)
@@ -77,7 +58,7 @@ def written(folder, prediction=None, *, status=SlideStatus.OK, headers=(MODEL_HE
 
 
 def test_it_says_probabilities_calls_thresholds_and_their_origin(tmp_path):
-    answer = written(tmp_path, predicted())
+    answer = written(tmp_path, made_prediction())
     assert answer["probabilities"]["teacher"] == {"normal": 0.55, "tumor": 0.45}
     assert answer["probabilities"]["student"] == {"normal": pytest.approx(0.4), "tumor": 0.6}
     assert answer["probabilities"]["student_max"] == {"normal": 0.1, "tumor": 0.9}
@@ -93,14 +74,14 @@ def test_it_says_probabilities_calls_thresholds_and_their_origin(tmp_path):
 
 
 def test_it_tells_how_like_the_training_the_slide_is(tmp_path):
-    likeness = written(tmp_path, predicted())["out_of_distribution"]
+    likeness = written(tmp_path, made_prediction())["out_of_distribution"]
     assert (likeness["feature_distance"], likeness["limit"], likeness["flag"]) == (1.25, 1.5, False)
-    far = written(tmp_path, predicted()._replace(feature_distance=1.75))["out_of_distribution"]
+    far = written(tmp_path, made_prediction()._replace(feature_distance=1.75))["out_of_distribution"]
     assert far["flag"]
 
 
 def test_it_holds_no_path_and_no_other_metadata(tmp_path):
-    written(tmp_path, predicted())
+    written(tmp_path, made_prediction())
     text = (tmp_path / "prediction.json").read_text()
     for secret in ("dr_house", "PATIENT", "barcode", str(tmp_path)):
         assert secret not in text
@@ -116,13 +97,13 @@ def test_a_failed_slide_has_status_and_reason_but_no_call(tmp_path):
 
 def test_a_model_without_student_has_no_student_answer(tmp_path):
     header = {**MODEL_HEADER, "thresholds": {"teacher": 0.4}}
-    answer = written(tmp_path, predicted(None), headers=(header,))
+    answer = written(tmp_path, made_prediction(None), headers=(header,))
     assert set(answer["probabilities"]) == set(answer["calls"]) == {"teacher"}
     assert answer["thresholds"]["student"]["value"] is None
 
 
 def test_three_classes_have_a_probability_each(tmp_path):
-    three = predicted()._replace(teacher_probability=np.array([0.5, 0.2, 0.3]), student=None)
+    three = made_prediction()._replace(teacher_probability=np.array([0.5, 0.2, 0.3]), student=None)
     header = {**MODEL_HEADER, "classes": ["normal", "low", "high"]}
     answer = written(tmp_path, three, headers=(header,))
     assert answer["probabilities"] == {"teacher": {"normal": 0.5, "low": 0.2, "high": 0.3}}
@@ -132,7 +113,7 @@ def test_three_classes_have_a_probability_each(tmp_path):
 def test_an_ensemble_names_its_models_and_their_spread(tmp_path):
     other = {**MODEL_HEADER, "fold": 3, "thresholds": {"teacher": 0.6, "student": 0.9}}
     spread = {"teacher": {"sd": 0.1, "low": 0.38, "high": 0.52}}
-    answer = written(tmp_path, predicted(), headers=(MODEL_HEADER, other), spread=spread)
+    answer = written(tmp_path, made_prediction(), headers=(MODEL_HEADER, other), spread=spread)
     assert [model["fold"] for model in answer["models"]] == [2, 3]
     assert answer["uncertainty"]["models"] == 2
     assert answer["uncertainty"]["spread"] == spread
@@ -155,7 +136,7 @@ def test_thresholds_of_an_ensemble_need_every_models_own():
     ("member", "value"), [("status", "fine"), ("tiles", "2"), ("path", "/home/dr_house"), ("kind", "model")]
 )
 def test_the_schema_refuses_what_is_no_prediction(tmp_path, member, value):
-    broken = {**written(tmp_path, predicted()), "content_sha256": "any", member: value}
+    broken = {**written(tmp_path, made_prediction()), "content_sha256": "any", member: value}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(broken, prediction_schema())
 

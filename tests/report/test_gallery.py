@@ -9,7 +9,7 @@ from wsi_kd.inference.tables import TileTable
 from wsi_kd.report.gallery import gallery_section, slide_card
 from wsi_kd.report.gallery_choice import choose_slides
 from wsi_kd.report.gallery_tiles import rank_tiles, shown_tiles, tile_strips
-from wsi_kd.report.page import Card, Gallery, Note
+from wsi_kd.report.page import Card, Gallery, Note, Picture
 
 MODEL = ("weno", 0, 1)
 
@@ -126,6 +126,13 @@ def test_right_and_wrong_stand_under_headings_of_their_own():
     shown = [(block.heading, [one.heading for one in block.cards]) for block in section.blocks[1:]]
     assert shown == [("Surest and right", ["a", "c"]), ("Surest and wrong", ["b"])]
     assert "No test slide of this model was called wrong." in notes(gallery_section([card("a", True)]))
+
+
+def test_slides_without_a_picture_are_counted():
+    shown = card("seen", True)._replace(pictures=(Picture("data:,", "alt", "caption", 1, 1),))
+    told = notes(gallery_section((shown, card("gone", True))))
+    assert " 1 of these 2 slides have no picture; each says why." in told
+    assert "no picture" not in notes(gallery_section((shown,)))
 
 
 def table(scores, coords, labels=None):

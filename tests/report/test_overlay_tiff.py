@@ -16,7 +16,7 @@ from wsi_kd.report.overlay_tiff import TILE_PX, Overlay, overlay_levels, write_o
 from wsi_kd.report.overlay_xml import overlay_xml
 from wsi_kd.slides.mpp import resolve_mpp
 from wsi_kd.slides.ome_xml import parse_ome
-from wsi_kd.slides.pyramid import read_thumbnail
+from wsi_kd.slides.pyramid import read_thumbnail, read_tile
 from wsi_kd.slides.reader import open_slide
 
 LIMITS = {"override": None, "min_mpp": 0.05, "max_mpp": 20.0, "from_objective": True}
@@ -72,6 +72,30 @@ def test_every_level_shows_each_score_at_its_place(synthetic_slide, tmp_path, ki
     # The edge of the first tile lies between columns 255 and 256, a third below each in red.
     step = np.abs(np.diff(levels[0][100:150, 240:272].astype(float).mean(axis=(0, 2))))
     assert step.argmax() == 15
+
+
+def test_a_few_pixels_for_the_whole_slide_are_read_without_going_far_beyond_it(
+    synthetic_slide, tmp_path, monkeypatch
+):
+    """512 x 384 um at 200 um/px are 3 x 2 pixels: a whole tile of 512 would be 200 slides wide."""
+    slide = synthetic_slide("tumor")
+    asked = []
+
+    def watched(reader, *, plan, **corner):
+        asked.append(plan.tile_level0_px)
+        return read_tile(reader, plan=plan, **corner)
+
+    monkeypatch.setattr("wsi_kd.report.overlay_tiff.read_tile", watched)
+    path = write(tmp_path / "o.ome.tiff", slide, um_per_px=200.0)
+    with tifffile.TiffFile(path) as tiff:
+        found = tiff.series[0].asarray()
+    assert found.shape == (2, 3, 3)
+    assert asked == [1200.0]
+    with open_slide(slide.path, background="metadata") as reader:
+        pixels = read_thumbnail(reader, slide_mpp=MPP, thumbnail_mpp=MPP).pixels
+    gray = (pixels[:400, :400] @ np.array([0.299, 0.587, 0.114])).mean()
+    pale = 255 * (DARKEST + (1 - DARKEST) * gray / 255)
+    assert pale * (1 - OPACITY) - 8 < found[0, 0].mean() < pale + 8
 
 
 @pytest.mark.parametrize("um_per_px", [0.5, 0.7, 2.0])

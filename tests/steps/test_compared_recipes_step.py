@@ -3,16 +3,11 @@
 import csv
 
 import pytest
-from scored_runs import Run, features_of
+from trained_runs import TrainedRun
 
 from wsi_kd.core.errors import BadInput, RunFailed
-from wsi_kd.features.store import write_features
-from wsi_kd.inference.tables import read_predictions
-from wsi_kd.settings.all import parse_settings
 from wsi_kd.settings.models import TrainSettings
 from wsi_kd.steps import train as train_step
-from wsi_kd.steps.predict import run_predict
-from wsi_kd.steps.train import run_train
 from wsi_kd.steps.train_recipes import RECIPES
 from wsi_kd.training.checkpoint import load_model
 
@@ -35,52 +30,11 @@ FILES = {
     "model.json",
     "model.safetensors",
 }
-TILING = {"tile_px": 256, "tile_mpp": 0.5, "overlap_px": 0}
-
-
-class Trained(Run):
-    """A run whose models are trained by the step."""
-
-    def __init__(self, root):
-        super().__init__(root)
-        for index, row in enumerate(self.rows[:-1]):
-            write_features(root / "features" / f"{row.slide_id}.h5", features_of(row, index, **TILING))
-
-    def settings(self, **train):
-        values = {"embed": {"encoder": "made_up"}, "train": {**TRAIN, **train}}
-        return parse_settings(values, where="test")
-
-    def train(self, recipe, *, out_dir=None, **train):
-        out_dir = out_dir or self.root / "models" / recipe / "seed0" / "fold0"
-        run_train(
-            features_dir=self.root / "features",
-            splits_path=self.root / "splits.csv",
-            manifest=self.manifest,
-            recipe=recipe,
-            seed=0,
-            fold=0,
-            out_dir=out_dir,
-            settings=self.settings(**train),
-        )
-        return out_dir
-
-    def predict_with(self, model_dir):
-        out_dir = self.root / "predictions" / model_dir.parent.parent.name
-        run_predict(
-            self.manifest,
-            features_dir=self.root / "features",
-            splits_path=self.root / "splits.csv",
-            model_dir=model_dir,
-            fold=0,
-            out_dir=out_dir,
-            settings=self.settings(),
-        )
-        return read_predictions(out_dir / "predictions.csv").rows
 
 
 @pytest.fixture
 def run(tmp_path):
-    return Trained(tmp_path)
+    return TrainedRun(tmp_path, TRAIN)
 
 
 def test_settings_and_steps_name_the_same_recipes():

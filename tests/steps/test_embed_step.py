@@ -263,17 +263,16 @@ def test_missing_tiles_and_weights_are_one_line(job, tmp_path):
 
 
 def test_a_job_that_fails_keeps_the_slides_before(job, monkeypatch, built):
-    work = job("normal", "tumor")
-    calls = []
+    work, calls, write = job("normal", "tumor"), [], embed_step.write_features
 
-    def failing(*arguments, **named):
+    def failing(*arguments):
         calls.append(arguments)
         if len(calls) == 2:
             message = "the disk is gone"
             raise BadInput(message)
-        return embed_slide(*arguments, **named)
+        return write(*arguments)
 
-    monkeypatch.setattr(embed_step, "embed_slide", failing)
+    monkeypatch.setattr(embed_step, "write_features", failing)
     with pytest.raises(BadInput, match="the disk is gone"):
         work.run()
     assert [path.name for path in work.features.iterdir()] == ["normal.h5"]

@@ -6,7 +6,7 @@ from torch import nn
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import file_hash
-from wsi_kd.inference.export import without_paths
+from wsi_kd.core.places import without_paths
 from wsi_kd.settings.all import parse_settings
 from wsi_kd.steps.infer_model import _mask_network, _settings
 from wsi_kd.training.checkpoint import LoadedModel

@@ -13,7 +13,7 @@ import pytest
 from hearing import HEARING
 from untrained_models import write_model
 
-from wsi_kd.core.errors import BadInput
+from wsi_kd.core.errors import BadInput, Busy
 from wsi_kd.steps import infer_slide, infer_watch
 from wsi_kd.steps.infer_model import load_inference
 from wsi_kd.steps.infer_watch import Watch, run_watch
@@ -177,13 +177,20 @@ def test_two_watches_do_not_write_to_one_folder(scanner, tmp_path):
     told = []
 
     def again() -> None:
-        with pytest.raises(BadInput, match="another wsi-kd writes there") as caught:
+        with pytest.raises(Busy, match="another wsi-kd writes to") as caught:
             scanner.run(1)
         told.append(str(caught.value))
 
     scanner.run(2, {1: again})
-    assert told == [f"{scanner.out}: another wsi-kd writes there; stop it, or choose another output folder"]
+    assert told == [f"busy: another wsi-kd writes to {scanner.out}; stop it, or choose another output folder"]
     scanner.run(1)  # the first has ended: the folder is free
+
+
+def test_a_mistyped_folder_leaves_nothing_behind(scanner):
+    scanner.folder.rmdir()
+    with pytest.raises(BadInput, match="scans: no such folder; expected the one that the scanner writes to"):
+        scanner.run(1)
+    assert not scanner.out.exists()
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])

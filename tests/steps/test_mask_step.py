@@ -6,6 +6,7 @@ import shapely
 
 from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.core.errors import BadInput
+from wsi_kd.core.provenance import KIND_VERSIONS
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.settings.all import Settings, parse_settings
 from wsi_kd.steps import mask as mask_step
@@ -108,6 +109,16 @@ def test_files_that_still_fit_are_kept_and_others_made_anew(synthetic_slide, tmp
     assert made[4:] == []
 
 
+def test_a_mask_of_a_former_version_is_made_anew(synthetic_slide, tmp_path, monkeypatch):
+    """Where the way of finding tissue changes, the kind's version does, and no old mask is kept."""
+    row = row_of(synthetic_slide("normal").path)
+    run([row], tmp_path)
+    now = KIND_VERSIONS["mask"]
+    monkeypatch.setitem(KIND_VERSIONS, "mask", now + 1)
+    run([row], tmp_path)
+    assert read_tissue(tmp_path / "normal.geojson").header["schema_version"] == now + 1
+
+
 def test_an_edit_in_place_is_refused_not_overwritten(synthetic_slide, tmp_path):
     rows = [row_of(synthetic_slide("normal").path)]
     run(rows, tmp_path)
@@ -179,7 +190,7 @@ def test_whatever_a_reader_raises_ends_as_unreadable(synthetic_slide, monkeypatc
     def fail(*args, **kwargs):
         raise ZeroDivisionError("odd\nheader")
 
-    monkeypatch.setattr(mask_step, "read_thumbnail", fail)
+    monkeypatch.setattr(mask_step, "open_overview", fail)
     found = mask_slide(row, Settings())
     assert found.header["status"] == SlideStatus.UNREADABLE
     assert found.header["reason"] == "reading failed (ZeroDivisionError: odd header); export the slide again"
@@ -187,7 +198,7 @@ def test_whatever_a_reader_raises_ends_as_unreadable(synthetic_slide, monkeypatc
     def starve(*args, **kwargs):
         raise MemoryError
 
-    monkeypatch.setattr(mask_step, "read_thumbnail", starve)
+    monkeypatch.setattr(mask_step, "open_overview", starve)
     with pytest.raises(MemoryError):
         mask_slide(row, Settings())
 

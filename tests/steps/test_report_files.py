@@ -9,6 +9,7 @@ from report_runs import RunMaker
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.report.gallery_tiles import ShownTile
+from wsi_kd.report.reporting_schema import Items
 from wsi_kd.report.slide_quality import SlideQuality
 from wsi_kd.report.timings import JobTiming
 from wsi_kd.steps.report_files import ReportData, read_report_files, write_report_files
@@ -23,17 +24,20 @@ def data():
     models = maker.models()
     history = {"epoch": np.arange(3.0), "val_teacher_loss": np.array([0.1, np.nan, 1 / 3])}
     models = (models[0]._replace(history=history), *models[1:])
-    return ReportData(maker.metrics(models), models, maker.qualities(), (TILE,), maker.jobs())
+    metrics = maker.metrics(models)
+    reporting = maker.reporting(models, metrics)
+    return ReportData(metrics, models, maker.qualities(), (TILE,), maker.jobs(), reporting)
 
 
 def test_every_file_comes_back_unchanged(tmp_path, data):
     write_report_files(tmp_path, data, settings={"title": "A run"})
     found = read_report_files(tmp_path)
-    assert (found.metrics, found.slides, found.tiles, found.jobs) == (
+    assert (found.metrics, found.slides, found.tiles, found.jobs, found.reporting) == (
         data.metrics,
         data.slides,
         data.tiles,
         data.jobs,
+        data.reporting,
     )
     for one, other in zip(found.models, data.models, strict=True):
         assert one._replace(history={}) == other._replace(history={})
@@ -43,13 +47,14 @@ def test_every_file_comes_back_unchanged(tmp_path, data):
 
 
 def test_a_run_without_models_slides_and_tiles_comes_back(tmp_path, data):
-    nothing = ReportData({**data.metrics, "recipes": {}}, (), (), (), ())
+    nothing = ReportData({**data.metrics, "recipes": {}}, (), (), (), (), data.reporting)
     write_report_files(tmp_path, nothing, settings={})
     assert read_report_files(tmp_path) == nothing
 
 
 @pytest.mark.parametrize(
-    "name", ["metrics.json", "predictions.csv", "training.csv", "tiles.csv", "timings.csv"]
+    "name",
+    ["metrics.json", "predictions.csv", "training.csv", "tiles.csv", "timings.csv", "reporting_items.json"],
 )
 def test_a_file_that_was_edited_is_refused(tmp_path, data, name):
     write_report_files(tmp_path, data, settings={})
@@ -64,5 +69,5 @@ def test_the_documentation_names_every_column():
     named = set(re.findall(r"`([a-z0-9_]+)`", section)) | {
         field for field in SlideQuality._fields if field.startswith("dropped_") and "`dropped_*`" in section
     }
-    fields = {*SlideQuality._fields, *ShownTile._fields, *JobTiming._fields}
+    fields = {*SlideQuality._fields, *ShownTile._fields, *JobTiming._fields, *Items.__annotations__}
     assert fields - named == set()

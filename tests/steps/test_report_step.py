@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 from matplotlib import colormaps
 from PIL import Image
+from report_folders import COORDS, write_run
 from report_runs import RunMaker
+from reporting_parts import write_split
 from synthetic import draw_slide
 
 from wsi_kd.bags.manifest import Manifest, SlideRow
 from wsi_kd.core.errors import BadInput
-from wsi_kd.core.files import publish_json, publish_table, read_json
+from wsi_kd.core.files import publish_json, read_json
 from wsi_kd.core.provenance import stamp
 from wsi_kd.features.store import FeatureFile, write_features
-from wsi_kd.inference.tables import TileTable, write_predictions, write_tiles_csv
 from wsi_kd.report.canvas import margins
 from wsi_kd.report.heatmap import OPACITY
-from wsi_kd.settings.all import Settings, parse_settings
+from wsi_kd.settings.all import parse_settings
 from wsi_kd.slides.reader import open_slide
 from wsi_kd.steps.report import run_report
 from wsi_kd.steps.report_files import read_report_files
-from wsi_kd.steps.status import write_status
 
 MAKER = RunMaker(slides=12, recipes=("weno",))
 SETTINGS = parse_settings(
@@ -38,58 +38,8 @@ SETTINGS = parse_settings(
 SECTIONS = {
     name: getattr(SETTINGS, name).model_dump(mode="json") for name in ("slides", "mask", "tile", "embed")
 }
-COORDS = np.array([[200, 300], [456, 300], [200, 512], [900, 600]], np.int64)
-"""The last one reaches beyond the slide, 1024 x 768 px."""
-FILES = ("metrics.json", "predictions.csv", "slides.csv", "tiles.csv", "timings.csv", "training.csv")
-
-
-def write_run(root):
-    models = MAKER.models()
-    publish_json(root / "evaluation" / "metrics.json", MAKER.metrics(models))
-    write_status(root / "status.csv", MAKER.statuses(), stamp("status", {}))
-    split = {"split": Settings().split.model_dump(mode="json")}
-    publish_table(root / "splits.csv", ["slide_id"], [["slide_0"]], stamp=stamp("splits", split))
-    (root / "benchmarks" / "train").mkdir(parents=True)
-    benchmark = "s\th:m:s\tmax_rss\tcpu_time\n75.5\t0:01:15\t512.25\t70.0\n"
-    (root / "benchmarks" / "train" / "weno-seed0-fold1.tsv").write_text(benchmark)
-    (root / "benchmarks" / "mask.tsv").write_text(benchmark.replace("512.25", "-"))
-    (root / "benchmarks" / "report.tsv").write_text(benchmark)
-    for model in models:
-        place = f"{model.recipe}/seed{model.seed}/fold{model.fold}"
-        write_model(root / "models" / place, model)
-        write_scores(root / "predictions" / place, model)
-
-
-def write_model(folder, model):
-    train = {"train": {**Settings().train.model_dump(mode="json"), "recipes": [model.recipe]}}
-    header = {**stamp("model", train), "recipe": model.recipe, "sections": SECTIONS}
-    publish_json(folder / "model.json", header)
-    history = {**model.history, "val_student_loss": [*[""] * 7, 0.5], "warning": ["", "guard", *[""] * 6]}
-    rows = list(zip(*history.values(), strict=True))
-    publish_table(folder / "history.csv", list(history), rows, stamp=stamp("history", train))
-
-
-def write_scores(folder, model):
-    thresholds = {"teacher": 0.5, "student": 0.4}
-    facts = {"recipe": model.recipe, "seed": model.seed, "fold": model.fold, "thresholds": thresholds}
-    header = {**stamp("predictions", {"predict": {"device": "auto"}}), **facts}
-    validation = model.test[0]._replace(slide_id="a_validation_slide", part="val")
-    write_predictions(
-        folder / "predictions.csv", [validation, *model.test], classes=MAKER.classes, header=header
-    )
-    for row in model.test:
-        student = None if row.student_probability is None else np.array([[0.1], [0.5], [0.9], [1.0]])
-        tiles = TileTable(
-            COORDS,
-            256.0,
-            np.array([0.2, 0.3, 0.4, 0.1]),
-            None,
-            np.array([[0.3], [0.4], [0.5], [0.6]]),
-            student,
-            np.array([0, 0, 1, -1], np.int8),
-        )
-        path = folder / "tiles" / f"{row.slide_id}.csv"
-        write_tiles_csv(path, tiles, classes=MAKER.classes, header=stamp("tile_scores", {}))
+FILES = ("metrics.json", "reporting_items.json")
+TABLES = ("predictions.csv", "slides.csv", "tiles.csv", "timings.csv", "training.csv")
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +50,7 @@ def slide_path(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
-    write_run(root)
+    write_run(MAKER, root, SECTIONS)
     return root
 
 
@@ -144,7 +94,7 @@ def pictures(html):
 def test_the_page_and_its_numbers_are_written(page, html, finished_run, slide_path):
     assert page == finished_run / "report" / "index.html"
     written = {file.name for file in page.parent.iterdir()}
-    assert written == {"index.html", *FILES, *(f"{name}.meta.json" for name in FILES[1:])}
+    assert written == {"index.html", *FILES, *TABLES, *(f"{name}.meta.json" for name in TABLES)}
     remake = "wsi-kd report"
     metrics = read_json(finished_run / "evaluation" / "metrics.json", remake=remake)
     assert read_json(page.parent / "metrics.json", remake=remake) == metrics
@@ -199,6 +149,28 @@ def test_slides_that_are_gone_or_damaged_are_told(run_folder, slide_path, tmp_pa
     assert read_report_files(run_folder / "report").tiles == ()
 
 
+def test_slides_without_a_picture_are_counted(run_folder, slide_path, tmp_path, caplog, html):
+    rows = manifest(slide_path, **{shown_slides(html)[0]: tmp_path / "gone.tif"})
+    told = run_report(rows, results_dir=run_folder, settings=SETTINGS).read_text(encoding="utf-8")
+    assert "1 of these 2 slides have no picture; each says why." in told
+    (line,) = caplog.messages
+    assert line.startswith("report: 1 of the 2 slides of the gallery have no picture: its file is not where")
+
+
+def test_labels_and_cases_that_changed_since_are_told(run_folder, slide_path, caplog, html):
+    rows = manifest(slide_path)
+    first, second = rows.rows[:2]
+    changed = (first._replace(label="tumor"), second._replace(case_id="another"), *rows.rows[2:])
+    page = run_report(rows._replace(rows=changed), results_dir=run_folder, settings=SETTINGS)
+    (line,) = caplog.messages
+    assert line == (
+        "report: the manifest has changed since the run was evaluated: slide_0 (label: 'tumor', evaluated "
+        "with 'normal'), slide_1 (case: 'another', evaluated with 'case_0'); the page shows what was "
+        "evaluated; run anew: wsi-kd split, wsi-kd train, wsi-kd predict, wsi-kd evaluate"
+    )
+    assert page.read_text(encoding="utf-8") == html
+
+
 def shown_slides(html):
     return re.findall(r'<span class="id">(\w+)</span>', html)
 
@@ -232,8 +204,7 @@ def altered(finished_run, slide_path, tmp_path_factory, html):
         header = read_json(path, remake="")
         header["sections"] = {**SECTIONS, "embed": {"weights": f"{private}/uni.safetensors"}}
         publish_json(path, header)
-    given = {"split": {"given": f"{private}/splits", "folds": 5}}
-    publish_table(root / "splits.csv", ["slide_id"], [["slide_0"]], stamp=stamp("splits", given))
+    write_split(MAKER, root / "splits.csv", {"given": f"{private}/splits", "folds": 5})
     replaced, unnamed = shown_slides(html)
     header = {**stamp("features", {}), "status": "ok", "fingerprint": "another file's"}
     features = np.zeros((1, 2), np.float16)
@@ -297,3 +268,24 @@ def test_missing_and_damaged_files_are_refused_with_their_remedy(run_folder, sli
         with pytest.raises(BadInput, match=remedy):
             run_report(manifest(slide_path), results_dir=run_folder, settings=SETTINGS)
     assert not (run_folder / "report").exists()
+
+
+def test_a_case_in_two_parts_of_a_fold_stops_the_report(run_folder, slide_path):
+    split = read_json(run_folder / "splits.csv.meta.json", remake="")["settings"]["split"]
+    write_split(MAKER, run_folder / "splits.csv", split, case_of={"slide_2": "case_0"})
+    told = r"fold 0 leaks: cases in more than one part: case_0 \(val and test\); keep all slides of a case"
+    with pytest.raises(BadInput, match=told):
+        run_report(manifest(slide_path), results_dir=run_folder, settings=SETTINGS)
+    assert not (run_folder / "report").exists()
+
+
+def test_the_checklist_is_drawn_from_its_file(html, finished_run):
+    items = read_report_files(finished_run / "report").reporting["items"]
+    assert items["partition"]["facts"]["origin"] == "drawn"
+    assert items["hashes"]["facts"]["splits_sha256"] in (finished_run / "splits.csv.meta.json").read_text()
+    section = html.partition('<section id="reporting">')[2].partition("</section>")[0]
+    assert items["flow"]["text"] in section
+    validation = [part for part in items["performance"]["facts"] if part["part"] == "val"]
+    assert {part["slides"] for part in validation} == {2}
+    assert validation[0]["metrics"]["roc_auc"]["estimate"] is None
+    assert "no positives among 2" in validation[0]["metrics"]["roc_auc"]["reason"]

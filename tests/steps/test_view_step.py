@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -110,6 +111,14 @@ def test_models_are_in_order_and_tested_ones_first(tmp_path: Path) -> None:
     assert answer["models"] == ["weno/seed0/fold2", "abmil/seed1/fold0", "weno/seed0/fold10"]
 
 
+def test_a_slide_is_known_by_its_content_whatever_its_name(synthetic_slide, tmp_path: Path) -> None:
+    shutil.copy(synthetic_slide("tumor").path, tmp_path / "IM0001.txt")
+    (slide,) = collect_viewed(tmp_path / "IM0001.txt", Sources()).slides
+    assert slide.path == tmp_path / "IM0001.txt"
+    (tmp_path / "damaged.svs").write_bytes(b"no slide")  # named as one: the viewer says what is wrong with it
+    assert [one.slide_id for one in collect_viewed(tmp_path / "damaged.svs", Sources()).slides] == ["damaged"]
+
+
 def test_title_and_colors_are_the_runs_unless_told_otherwise(tmp_path: Path) -> None:
     write_statuses(tmp_path, {"a": ("ok", "")})
     write_model(tmp_path, MODEL, [said("a")], {})
@@ -129,6 +138,11 @@ def test_what_cannot_be_viewed_is_told_in_one_line(tmp_path: Path, capsys) -> No
         collect_viewed(tmp_path, Sources())
     with pytest.raises(BadInput, match="no such slide file"):
         collect_viewed(tmp_path / "gone.svs", Sources())
+    (tmp_path / "notes.txt").write_text("no slide")
+    with pytest.raises(
+        BadInput, match=r"notes\.txt: no slide: no format that is read here \(OpenSlide's, TIFF"
+    ):
+        collect_viewed(tmp_path / "notes.txt", Sources())
     for arguments in ([], ["x.svs", "--config", "y.yaml"]):
         assert run_command(["view", *arguments]) == 2
         assert "give either RUN_OR_SLIDE or --config FILE" in capsys.readouterr().err

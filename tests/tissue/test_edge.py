@@ -4,6 +4,7 @@ import pytest
 from drawn_tissue import DISK, GLASS, overview
 
 from wsi_kd.demo.defects import draw_bubble
+from wsi_kd.tissue.colors import sort_pixels
 from wsi_kd.tissue.edge import find_edges
 
 MPP = 8.0
@@ -11,7 +12,8 @@ MPP = 8.0
 
 def find(pixels, *, max_edge_um=140.0):
     glass = tuple(int(value) for value in GLASS)
-    return find_edges(pixels, mpp=MPP, glass=glass, max_edge_um=max_edge_um)
+    gray = sort_pixels(pixels, glass=glass, pen_colors=()).gray
+    return find_edges(gray, mpp=MPP, max_edge_um=max_edge_um).whole()
 
 
 def shaded(pixels, points, *, width_px):

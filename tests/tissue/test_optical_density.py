@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from wsi_kd.tissue.optical_density import WHITE, density_color, glass_color, middle_levels
+from wsi_kd.tissue.optical_density import WHITE, density_color, measure_light, middle_levels
 
 GLASS = (240, 238, 244)
 STAINS = {"hematoxylin": (0.65, 0.70, 0.29), "eosin": (0.07, 0.99, 0.11), "dab": (0.27, 0.57, 0.78)}
@@ -40,12 +40,12 @@ def test_the_glass_is_the_bright_uncolored_part():
     pixels = np.full((100, 100, 3), GLASS, np.uint8)
     pixels[:60] = (200, 120, 170)
     pixels[60:64] = 10
-    assert glass_color(pixels) == GLASS
+    assert measure_light(pixels).glass == GLASS
 
 
 @pytest.mark.parametrize("level", [(200, 120, 170), (5, 8, 4)])
 def test_without_glass_in_sight_it_is_white(level):
-    assert glass_color(np.full((50, 50, 3), level, np.uint8)) == WHITE
+    assert measure_light(np.full((50, 50, 3), level, np.uint8)).glass == WHITE
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,10 @@ def test_the_middle_of_counted_levels_by_hand(levels, middle):
 def test_the_glass_between_two_levels_is_their_mean():
     pixels = np.full((4, 2, 3), 240, np.uint8)
     pixels[2:] = 244
-    assert glass_color(pixels) == (242, 242, 242)
+    assert measure_light(pixels).glass == (242, 242, 242)
+
+
+def test_the_light_is_the_median_of_luminance():
+    """Gray levels 10, 20, 250 and 250: the middle ones are 20 and 250."""
+    pixels = np.array([[10, 20], [250, 250]], np.uint8)[..., None].repeat(3, axis=2)
+    assert measure_light(pixels).luminance == pytest.approx((20 + 250) / 2 / 255)

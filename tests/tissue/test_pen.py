@@ -4,7 +4,8 @@ from drawn_tissue import DISK, overview
 from synthetic import paint_slide
 
 from wsi_kd.demo.defects import INKS, draw_pen
-from wsi_kd.tissue.optical_density import glass_color
+from wsi_kd.tissue.colors import sort_pixels
+from wsi_kd.tissue.optical_density import measure_light
 from wsi_kd.tissue.pen import PEN_COLORS, find_pen
 
 MPP = 8.0
@@ -12,7 +13,9 @@ LINE = ((20, 30), (90, 110), (220, 150))
 
 
 def find(pixels, *, colors=PEN_COLORS, min_pen_um2=20_000.0):
-    return find_pen(pixels, mpp=MPP, glass=glass_color(pixels), colors=colors, min_pen_um2=min_pen_um2)
+    glass = measure_light(pixels).glass
+    ink = sort_pixels(pixels, glass=glass, pen_colors=colors).ink
+    return find_pen(pixels, ink, mpp=MPP, glass=glass, min_pen_um2=min_pen_um2).whole()
 
 
 def marked(pixels, ink, *, strength=1.2, width_px=22.0):

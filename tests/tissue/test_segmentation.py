@@ -7,7 +7,13 @@ from wsi_kd.core.records import SlideStatus
 from wsi_kd.settings.slides import MaskSettings
 from wsi_kd.tissue import segmentation
 from wsi_kd.tissue import strips as cut
-from wsi_kd.tissue.segmentation import saturation_threshold, segment_tissue
+from wsi_kd.tissue.bit_mask import BitMask
+from wsi_kd.tissue.segmentation import (
+    SaturationCounts,
+    refuse_dark_field,
+    saturation_threshold,
+    segment_tissue,
+)
 
 DEFAULTS = {
     name: getattr(MaskSettings(), name)
@@ -17,14 +23,13 @@ DEFAULTS = {
         "close_um",
         "min_saturation",
         "min_texture",
-        "dark_field_luminance",
     )
 }
 GLASS, STAIN = 242, (214, 150, 190)
 
 
 def segment(pixels, *, mpp=8.0, **changed):
-    return segment_tissue(pixels, mpp=mpp, **{**DEFAULTS, **changed})
+    return segment_tissue(pixels, mpp=mpp, **{**DEFAULTS, **changed}).whole()
 
 
 def paint(tissue, *, stain=STAIN, grain=12.0, seed=0):
@@ -81,11 +86,10 @@ def test_gray_dirt_and_smooth_tint_are_no_tissue():
 
 
 def test_dark_field_is_empty_with_the_luminance():
-    pixels = np.full((60, 60, 3), 4, np.uint8)
-    pixels[20:40, 20:40] = (0, 0, 200)
     with pytest.raises(SlideProblem, match=r"dark field: median luminance 0\.02") as problem:
-        segment(pixels)
+        refuse_dark_field(4 / 255, dark_field_luminance=0.25)
     assert problem.value.status == SlideStatus.EMPTY
+    refuse_dark_field(0.25, dark_field_luminance=0.25)
 
 
 def test_an_overview_full_of_tissue_is_not_cut_in_two():
@@ -100,10 +104,14 @@ def test_an_overview_full_of_tissue_is_not_cut_in_two():
     assert segment(pixels).mean() > 0.98
 
 
-def threshold(saturation, texture, **limits):
-    everywhere = np.ones(saturation.shape, bool)
-    runs = [(slice(0, 30), texture[:30]), (slice(30, None), texture[30:])]
-    return saturation_threshold(saturation, runs, where=everywhere, **limits)
+def threshold(saturation, texture, *, min_saturation, min_texture):
+    """The threshold of pixels with these saturations and textures."""
+    values, place = np.unique(np.float32(saturation), return_inverse=True)
+    pixels, rough = (
+        np.bincount(place.ravel()[which], minlength=len(values))
+        for which in (slice(None), texture.ravel() >= 2 * min_texture)
+    )
+    return saturation_threshold(SaturationCounts(values, pixels, rough), min_saturation=min_saturation)
 
 
 def test_threshold_lies_just_above_the_glass():
@@ -123,32 +131,66 @@ def test_threshold_lies_just_above_the_glass():
     assert threshold(ramp, textured, min_saturation=0.04, min_texture=0.008) == 0.04
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_otsu_cuts_where_opencv_does(seed):
+    rng = np.random.default_rng(seed)
+    levels = np.clip(rng.normal(60, 12, 4_000).tolist() + rng.normal(140, 30, 900).tolist(), 0, 255)
+    levels = levels.astype(np.uint8)
+    expected = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0]
+    counts = np.bincount(levels, minlength=256)
+    values = np.arange(256, dtype=np.float32) / np.float32(255)
+    assert segmentation._otsu_cut(SaturationCounts(values, counts, 0 * counts)) == expected
+
+
+def test_the_median_of_counted_values_is_that_of_the_values():
+    rng = np.random.default_rng(0)
+    values = rng.permutation(np.arange(40, dtype=np.float32))
+    for total in (2, 3, 400, 401):
+        pixels = np.bincount(rng.integers(0, 40, total), minlength=40)
+        assert segmentation._median(values, pixels) == np.median(np.repeat(values, pixels))
+
+
 def test_pixels_left_out_have_no_say_in_the_threshold():
     """Half of the overview is pen: most of it saturated, which would raise Otsu's cut."""
-    rng = np.random.default_rng(0)
-    stained = np.where(np.arange(100) < 50, 0.05, 0.5) + rng.normal(0, 0.005, (100, 100))
-    texture = rng.uniform(0, 0.01, (100, 100))
-    ink = np.where(np.arange(100) < 20, stained / 10, 1.0)
-    pen = [np.concatenate(pair, dtype=np.float32) for pair in ((stained, ink), (texture, texture + 0.3))]
-    where = np.arange(200)[:, None].repeat(100, axis=1) < 100
-    limits = {"min_saturation": 0.04, "min_texture": 0.008}
-    alone = threshold(pen[0][:100], pen[1][:100], **limits)
-    assert 0.06 < alone < 0.1
-    assert saturation_threshold(pen[0], [(slice(0, 200), pen[1])], where=where, **limits) == alone
+    tissue = paint(disk())
+    ink = np.random.default_rng(0).integers(0, 256, tissue.shape, np.uint8)
+    both, where = np.concatenate([tissue, ink]), np.zeros((400, 240), bool)
+    where[:195] = True  # what is smoothed over the border counts on neither side
+    alone = np.zeros(tissue.shape[:2], bool)
+    alone[:195] = True
+    found, expected = (
+        segmentation._look(pixels, BitMask.of(seen), min_texture=0.008).counts
+        for pixels, seen in ((both, where), (tissue, alone))
+    )
+    assert all(np.array_equal(*pair) for pair in zip(found, expected, strict=True))
+    assert expected.pixels.sum() == 195 * 240
 
 
 @pytest.mark.parametrize("rows", [1, 2, 37])
 def test_texture_and_saturation_are_the_same_in_strips(rows, monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (75, 61, 3), np.uint8)
+    everywhere = BitMask.of(np.ones((75, 61), bool))
 
-    def planes():
-        return segmentation._saturation(pixels), np.concatenate(
-            [run for _, run in segmentation._texture(pixels)]
-        )
+    def looked():
+        counts, textured = segmentation._look(pixels, everywhere, min_texture=0.19)
+        return [*counts, textured.whole(), segmentation._colored(pixels, everywhere, 0.6).whole()]
 
-    whole = planes()
-    monkeypatch.setattr(cut, "STRIP_PX", rows)
-    assert all(np.array_equal(*pair) for pair in zip(planes(), whole, strict=True))
+    whole = looked()
+    monkeypatch.setattr(cut, "STRIP_PX", rows * 61)
+    assert all(np.array_equal(*pair) for pair in zip(looked(), whole, strict=True))
+    assert 0.1 < whole[3].mean() < 0.9
+
+
+def test_saturation_and_texture_are_those_of_their_formulas():
+    pixels = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (50, 40, 3), np.uint8), (0, 0), 2)
+    red, green, blue = cv2.split(np.float64(cv2.GaussianBlur(pixels, (3, 3), 0)))
+    value, least = (edge.reduce([red, green, blue]) / 255 for edge in (np.maximum, np.minimum))
+    expected = (value - least) / np.maximum(value, segmentation.MIN_VALUE)
+    found = segmentation._SATURATIONS[segmentation._chroma(pixels)]
+    assert found == pytest.approx(expected, abs=1e-6)
+    luminance = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) / 255
+    mean, squares = cv2.blur(luminance, (5, 5)), cv2.blur(luminance**2, (5, 5))
+    assert segmentation._texture(pixels) / (25 * 255) ** 2 == pytest.approx(squares - mean**2, abs=1e-9)
 
 
 def test_sizes_are_in_um():

@@ -50,7 +50,7 @@ class Steps:
             self.monkeypatch.setattr(schedules, "take_step", self.keep)
             ledger = LossLedger(self.bags.slide_ids)
             schedules.joint_epoch(run, ledger, distillation=self.plans.distillation, mining=None)
-            self.terms = [(term, losses) for term, losses, _ in ledger._entries]
+            self.terms = [(entry.term, entry.losses) for entry in ledger._entries]
         return self.taken
 
     def keep(self, run, loss, ledger, *, bag):

@@ -75,7 +75,17 @@ def test_the_right_token_twice_is_refused_as_is_one_of_another_viewer() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil:8000", "", "127.1", "localhost:evil"]
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.evil:8000",
+        "",
+        "127.1",
+        "localhost:evil",
+        "[::1",
+        "[::1]x",
+    ],
 )
 def test_a_foreign_host_is_refused_with_the_cookie_and_the_token(host: str) -> None:
     """DNS rebinding: the page of a name that suddenly points here."""
@@ -133,8 +143,21 @@ def test_every_answer_tells_the_browser_what_it_may_do(address: str) -> None:
         assert answer.headers["cache-control"] == ("no-cache" if is_static else "no-store")
 
 
-def test_a_foreign_origin_gets_no_cors_header() -> None:
-    answer = open_viewer(EMPTY).get("/api/run", headers={"origin": "https://evil.example"})
+def test_a_foreign_origin_is_refused_and_gets_no_cors_header() -> None:
+    client = open_viewer(EMPTY)
+    for origin in (
+        "https://evil.example",
+        "null",
+        "file://",
+        "http://127.0.0.1.evil.example",
+        "http://x:y",
+        "",
+    ):
+        answer = client.get("/api/run", headers={"origin": origin})
+        assert (answer.status_code, "unknown host or origin" in answer.text) == (403, True)
+    for origin in ("http://127.0.0.1:8000", "http://localhost", "http://[::1]:8000"):
+        assert client.get("/api/run", headers={"origin": origin}).status_code == 200
+    assert ask_raw(client, "/api/run", headers=[(b"origin", b"http://localhost")] * 2)[0] == 403
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 

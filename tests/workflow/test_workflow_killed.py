@@ -47,11 +47,7 @@ def test_after_sigkill_files_are_whole_and_the_next_run_keeps_them(place):
     before = {path: path.stat().st_mtime_ns for path in published}
     for path in published:
         assert read_features(path).slide_id == path.stem
-    locked = run_snakemake(place, TARGET)
-    assert locked.code == 1
-    assert "--unlock" in locked.out + locked.err
-    assert run_snakemake(place, "--unlock").code == 0
-    assert run_snakemake(place, TARGET).code == 0
+    assert run_snakemake(place, TARGET).code == 0  # the kernel let go of the lock: nothing to unlock
     assert {path: path.stat().st_mtime_ns for path in published} == before
     assert [row.status for row in read_status(place / TARGET)] == ["ok"] * 8
     assert list(place.glob("out/**/.tmp-*")) == []

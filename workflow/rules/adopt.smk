@@ -20,7 +20,9 @@ rule adopt:
         runtime=120,
     params:
         settings=settings_of("adopt"),
+        schemas=schemas_written("adopt"),
         rows=chunk_rows_of("adopt"),
+        annotations=annotations_state,
     message:
         "adopt: taking the given features of chunk {wildcards.chunk}"
     shell:

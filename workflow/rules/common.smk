@@ -3,11 +3,14 @@
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 from wsi_kd.cli.plan import read_plan
+from wsi_kd.cli.reruns import schemas_written
 from wsi_kd.core.errors import WsiKdError
 from wsi_kd.core.machine import gpus_for
+from wsi_kd.core.run_lock import RunLock
 
 # Jobs call the `wsi-kd` that stands beside this Snakemake, whether or not its environment is activated.
 os.environ.update(
@@ -15,13 +18,26 @@ os.environ.update(
 )
 
 try:
-    plan = read_plan(config)
+    plan = read_plan(config, in_job=not workflow.is_main_process)
 except WsiKdError as error:
     print(f"wsi-kd: error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
 
 RESULTS = str(plan.layout.root)
+run_lock = RunLock(plan.layout.root)
 TRAIN = plan.settings.train
+
+
+# Before the first job, and not in dry runs. The Snakemake of a cluster's job works for the one that holds the lock; the
+# kernel lets go of it when that process ends, however.
+onstart:
+    try:
+        if workflow.is_main_process:
+            run_lock.hold()
+            plan.changes.record()
+    except WsiKdError as error:
+        print(f"wsi-kd: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 wildcard_constraints:
@@ -32,8 +48,9 @@ wildcard_constraints:
 
 
 def settings_of(step):
-    """Parameter `settings` of a step's rule."""
-    return lambda wildcards: plan.step_settings(step)
+    """Parameter `settings` of a step's rule, written out once for all its jobs."""
+    written = cache(plan.step_settings)
+    return lambda wildcards: written(step)
 
 
 def cards_of(step):
@@ -64,12 +81,33 @@ def chunk_rows_of(step):
 
 def all_rows_of(step):
     """Parameter `rows` of a job for the whole manifest."""
-    return lambda wildcards: plan.all_rows_hash(step)
+    hashed = cache(plan.all_rows_hash)
+    return lambda wildcards: hashed(step)
 
 
 def slide_files(wildcards):
     """Slides of a chunk."""
     return plan.slide_files(int(wildcards.chunk))
+
+
+def stored_slides(wildcards):
+    """Slides of a chunk that lie in storage: fetched for the job, and removed after the last that reads them."""
+    return [storage(address) for address in plan.stored_slides(int(wildcards.chunk))]
+
+
+def all_stored_slides(wildcards):
+    """The same of the whole cohort."""
+    return [storage(address) for address in plan.all_stored_slides()]
+
+
+def slides_state(wildcards):
+    """Parameter `slides`: changes when a slide of the chunk does; empty where slides are inputs."""
+    return plan.slides_state(int(wildcards.chunk))
+
+
+def annotations_state(wildcards):
+    """Parameter `annotations`: the same of annotations."""
+    return plan.annotations_state(int(wildcards.chunk))
 
 
 def edited_masks(wildcards):

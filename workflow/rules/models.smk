@@ -20,6 +20,7 @@ rule split:
         runtime=30,
     params:
         settings=settings_of("split"),
+        schemas=schemas_written("split"),
         rows=all_rows_of("split"),
     message:
         "split: dealing the cases into train, val and test"
@@ -44,13 +45,14 @@ rule train:
         f"{RESULTS}/benchmarks/train/{{recipe}}-seed{{seed}}-fold{{fold}}.tsv"
     conda:
         "../envs/wsi_kd.yaml"
-    threads: 1
+    threads: TRAIN.processes
     resources:
-        mem_mb=8000,
+        mem_mb=8000 * TRAIN.processes,
         runtime=480,
-        gpu=cards_of("train"),
+        gpu=cards_of("train") * TRAIN.processes,
     params:
         settings=train_settings,
+        schemas=schemas_written("train"),
     message:
         "train: {wildcards.recipe}, seed {wildcards.seed}, fold {wildcards.fold}"
     shell:
@@ -79,6 +81,7 @@ rule predict:
         gpu=cards_of("predict"),
     params:
         settings=settings_of("predict"),
+        schemas=schemas_written("predict"),
     message:
         "predict: {wildcards.recipe}, seed {wildcards.seed}, fold {wildcards.fold}"
     shell:

@@ -26,6 +26,7 @@ rule evaluate:
         runtime=120,
     params:
         settings=settings_of("evaluate"),
+        schemas=schemas_written("evaluate"),
         rows=all_rows_of("evaluate"),
     message:
         "evaluate: metrics and their intervals"
@@ -39,6 +40,7 @@ rule report:
         predictions=every_model("predictions", "predictions.csv"),
         histories=every_model("models", "history.csv"),
         status=rules.split.output.status,
+        stored=all_stored_slides,
     output:
         page=report(
             f"{RESULTS}/report/index.html",
@@ -63,6 +65,7 @@ rule report:
         runtime=120,
     params:
         settings=settings_of("report"),
+        schemas=schemas_written("report"),
         rows=all_rows_of("report"),
     message:
         "report: drawing the page"
@@ -88,6 +91,7 @@ rule check_status:
         runtime=10,
     params:
         settings=settings_of("check_status"),
+        schemas=schemas_written("check_status"),
     message:
         "check_status: may this run count as done?"
     shell:

@@ -5,6 +5,7 @@
 rule mask:
     input:
         slides=slide_files,
+        stored=stored_slides,
         edited=edited_masks,
         network=mask_network,
     output:
@@ -22,7 +23,9 @@ rule mask:
         gpu=cards_of_mask(),
     params:
         settings=settings_of("mask"),
+        schemas=schemas_written("mask"),
         rows=chunk_rows_of("mask"),
+        slides=slides_state,
     message:
         "mask: finding the tissue of chunk {wildcards.chunk}"
     shell:
@@ -47,7 +50,9 @@ rule tile:
         runtime=60,
     params:
         settings=settings_of("tile"),
+        schemas=schemas_written("tile"),
         rows=chunk_rows_of("tile"),
+        annotations=annotations_state,
     message:
         "tile: laying the grid on chunk {wildcards.chunk}"
     shell:
@@ -58,6 +63,7 @@ rule stain:
     input:
         status=every_chunk("tiles"),
         target=stain_target,
+        stored=all_stored_slides,
     output:
         stain=f"{RESULTS}/stain/stain.json",
     log:
@@ -72,6 +78,7 @@ rule stain:
         runtime=120,
     params:
         settings=settings_of("stain"),
+        schemas=schemas_written("stain"),
         rows=all_rows_of("stain"),
     message:
         "stain: fitting the stains of the cohort"
@@ -82,6 +89,7 @@ rule stain:
 rule embed:
     input:
         status=rules.tile.output.status,
+        stored=stored_slides,
         stain=stain_fit,
         target=stain_target,
         weights=encoder_weights,
@@ -100,6 +108,7 @@ rule embed:
         gpu=cards_of("embed"),
     params:
         settings=settings_of("embed"),
+        schemas=schemas_written("embed"),
         rows=chunk_rows_of("embed"),
     message:
         "embed: describing the tiles of chunk {wildcards.chunk}"
@@ -110,6 +119,7 @@ rule embed:
 rule qc:
     input:
         status=every_chunk("features"),
+        stored=all_stored_slides,
     output:
         page=report(
             f"{RESULTS}/qc/index.html",
@@ -130,6 +140,7 @@ rule qc:
         runtime=240,
     params:
         settings=settings_of("qc"),
+        schemas=schemas_written("qc"),
         rows=all_rows_of("qc"),
     message:
         "qc: drawing the slides"

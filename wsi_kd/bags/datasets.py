@@ -1,6 +1,8 @@
 """All bags of a cohort in one array: feature files in, a `BagSet` out."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +12,7 @@ from jaxtyping import Int64
 from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.bags.tables import listed
 from wsi_kd.core.errors import BadInput
+from wsi_kd.core.machine import usable_cpus
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.core.shapes import Coords, FeatureArray, TileLabels
 from wsi_kd.features.store import FeatureFile, read_features
@@ -64,7 +67,8 @@ class BagSet(NamedTuple):
 def load_bags(features_dir: Path, rows: Sequence[SlideRow], classes: Sequence[str]) -> BagSet:
     """Read the feature files `<slide_id>.h5` of slides with status ok, in the rows' order and as stored.
 
-    Files are read one at a time into one growing array, so the peak of memory is the bags' size and a file's.
+    Files are read and checked by as many threads as this process may use cores, a few ahead, into one growing
+    array: the peak of memory is the bags' size and two files' a thread.
 
     Raises:
         BadInput: missing or damaged files, NaN, slides that failed or have no tiles, features of another
@@ -99,10 +103,10 @@ class _Gathered(NamedTuple):
 
 def _gather(features_dir: Path, rows: Sequence[SlideRow]) -> _Gathered:
     """Read file by file into one growing array; those of another width or dtype than the first stay out."""
-    first = _read(features_dir / f"{rows[0].slide_id}.h5", rows[0])
+    read = _read_ahead(features_dir, rows)
+    first = next(read)
     files, features = [_emptied(first)], first.features.copy()
-    for row in rows[1:]:
-        file = _read(features_dir / f"{row.slide_id}.h5", row)
+    for file in read:
         files.append(_emptied(file))
         if file.features.shape[1] == features.shape[1] and file.features.dtype == features.dtype:
             filled = len(features)
@@ -110,6 +114,22 @@ def _gather(features_dir: Path, rows: Sequence[SlideRow]) -> _Gathered:
             features.resize((filled + len(file.features), features.shape[1]), refcheck=False)
             features[filled:] = file.features
     return _Gathered(files, features)
+
+
+def _read_ahead(features_dir: Path, rows: Sequence[SlideRow]) -> Iterator[FeatureFile]:
+    """Yield the files in the rows' order; threads are busy with the next ones: most of the time is sha256."""
+    threads = usable_cpus()
+    waiting: deque[Future[FeatureFile]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for row in rows:
+                waiting.append(pool.submit(_read, features_dir / f"{row.slide_id}.h5", row))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _emptied(file: FeatureFile) -> FeatureFile:

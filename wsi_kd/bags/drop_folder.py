@@ -72,6 +72,15 @@ class DropFolder:
             self._seen[path] = known
         return due
 
+    def refuse_absent(self) -> None:
+        """Refuse a folder that is not there and was not before.
+
+        Raises:
+            BadInput: naming it.
+        """
+        if not (is_folder(self.folder) or self._was_there):
+            raise BadInput(f"{self.folder}: no such folder; expected the one that the scanner writes to")
+
     def wait_more(self, path: Path, now: float) -> bool:
         """Put off a slide that is still but does not open; False once it has been still for too long."""
         known = self._seen[path]
@@ -88,10 +97,9 @@ class DropFolder:
         return sum(not known.handed_out for known in self._seen.values())
 
     def _slides(self) -> list[Path]:
+        self.refuse_absent()
         if not is_folder(self.folder):
-            if self._was_there:
-                return []  # a share that is away for a while
-            raise BadInput(f"{self.folder}: no such folder; expected the one that the scanner writes to")
+            return []  # a share that is away for a while
         self._was_there = True
         try:
             found = slides_below(self.folder) if self.recursive else slides_in(self.folder)

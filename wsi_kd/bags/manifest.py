@@ -1,8 +1,6 @@
 """The manifest (slides.csv): which slides there are, whose they are, and what they are labeled."""
 
 import math
-import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +13,12 @@ from wsi_kd.bags.manifest_checks import (
     check_slide_ids,
     clashes,
 )
+from wsi_kd.bags.manifest_files import is_address, local_copy, refuse_missing_files, refuse_shared_files
+from wsi_kd.bags.manifest_paths import nfc, with_ids_as_paths, with_paths
 from wsi_kd.bags.slide_files import (
     is_folder,
     is_regular_file,
     is_slide_folder,
-    is_slide_name,
     is_slide_path,
     same_name_key,
     slide_id_fault,
@@ -51,6 +50,8 @@ class SlideRow(NamedTuple):
     site: str
     extra: tuple[tuple[str, str], ...] = ()
     """Columns that only evaluate looks at (its subgroups): name and cell of each."""
+    address: str = ""
+    """Where the slide lies in storage (`s3://bucket/key`); `path` is then where Snakemake copies it to."""
 
 
 class Manifest(NamedTuple):
@@ -61,7 +62,13 @@ class Manifest(NamedTuple):
 
 
 def read_manifest(
-    path: Path, *, slides_dir: Path | None, classes: Sequence[str], with_slides: bool = True
+    path: Path,
+    *,
+    slides_dir: Path | None,
+    classes: Sequence[str],
+    with_slides: bool = True,
+    look_for_files: bool = True,
+    rows: slice | None = None,
 ) -> Manifest:
     """Read a manifest and check all of it, so that no fault shows up hours later.
 
@@ -76,6 +83,8 @@ def read_manifest(
         classes: labels in order; empty: the labels found, sorted.
         with_slides: False where features are given: the column path is optional and its files need not be
             there; slide ids may carry a slide's ending.
+        look_for_files: False where `check_row_files` follows: a job of 16 slides must not look for 100,000.
+        rows: which rows are wanted, and checked; default: all. The classes are those of the whole manifest.
 
     Raises:
         BadInput: with file, line and column; faults of one kind are listed together.
@@ -83,15 +92,40 @@ def read_manifest(
     table = read_text_table(path)
     by_id = slides_dir is not None or not with_slides
     check_columns(table, ("slide_id", "label") if by_id else ("slide_id", "path", "label"))
+    wanted = table if rows is None else table._replace(rows=table.rows[rows])
     if "path" not in table.columns:
-        table = _with_paths(table, slides_dir or path.parent) if with_slides else _with_ids_as_paths(table)
-    rows = tuple(slide_row(table, record, slides_dir or path.parent) for record in table.rows)
-    check_slide_ids(table, [row.slide_id for row in rows])
-    check_case_ids(table, [row.case_id for row in rows])
-    _check_files(table, rows, ("path", "annotation") if with_slides else ("annotation",))
-    unlabeled = [row.split == "test" for row in rows]
-    labels = [row.label for row in rows]
-    return Manifest(rows, check_labels(table, labels, classes, may_lack=unlabeled))
+        wanted = with_paths(wanted, slides_dir or path.parent) if with_slides else with_ids_as_paths(wanted)
+    made = tuple(slide_row(wanted, record, slides_dir or path.parent) for record in wanted.rows)
+    check_slide_ids(wanted, [row.slide_id for row in made])
+    check_case_ids(wanted, [row.case_id for row in made])
+    if with_slides:
+        refuse_shared_files(path, [(row.slide_id, row.path) for row in made])
+    if look_for_files:
+        check_row_files(path, made, with_slides=with_slides)
+    unlabeled = [record.cells.get("split", "") == "test" for record in table.rows]
+    labels = [nfc(record.cells["label"]) for record in table.rows]
+    return Manifest(made, check_labels(table, labels, classes, may_lack=unlabeled))
+
+
+def check_row_files(
+    table: Path, rows: Iterable[SlideRow], *, with_slides: bool = True, fetched: bool = False
+) -> None:
+    """Refuse rows whose slide or annotation is not there.
+
+    Args:
+        table: the manifest, for the message.
+        rows: the rows to look at.
+        with_slides: False: only annotations.
+        fetched: slides in storage must have been copied here; else they are left to Snakemake.
+
+    Raises:
+        BadInput: the missing files of a column are listed together.
+    """
+    rows = tuple(rows)
+    slides = [(row.slide_id, row.path) for row in rows if with_slides and (fetched or not row.address)]
+    refuse_missing_files(table, "path", slides)
+    drawings = [(row.slide_id, row.annotation) for row in rows if row.annotation is not None]
+    refuse_missing_files(table, "annotation", drawings)
 
 
 def chunk_rows(rows: Sequence[SlideRow], slides_per_job: int) -> list[tuple[SlideRow, ...]]:
@@ -167,60 +201,17 @@ def bare_row(path: Path, slide_mpp: float | None) -> SlideRow:
     return SlideRow(slide_id, path, "", slide_id, "", slide_mpp, None, "")
 
 
-def _with_paths(table: Table, slides_dir: Path) -> Table:
-    """CLAM's layout: fill the column path by looking for each id, with or without ending, in `slides_dir`."""
-    found: dict[str, list[str]] = {}
-    for file in slides_in(slides_dir):
-        found.setdefault(slide_id_of(file), []).append(file.name)
-    rows, missing, ambiguous = [], [], []
-    for record in table.rows:
-        named = Path(_nfc(record.cells["slide_id"]))
-        slide_id = slide_id_of(named) if is_slide_name(named) and named.name == str(named) else str(named)
-        files = [name for name in found.get(slide_id, []) if str(named) in {slide_id, _nfc(name)}]
-        if len(files) == 1:
-            rows.append(TableRow(record.line, {**record.cells, "slide_id": slide_id, "path": files[0]}))
-        elif files:
-            ambiguous.append(f"{slide_id} ({', '.join(files)})")
-        else:
-            missing.append(repr(record.cells["slide_id"]))
-    where = f"{table.path}: column slide_id"
-    if missing:
-        raise BadInput(f"{where}: no slide file in {slides_dir} for {len(missing)} ids: {listed(missing)}")
-    if ambiguous:
-        raise BadInput(
-            f"{where}: several files fit: {listed(ambiguous)}; write the ending or add the column path"
-        )
-    return table._replace(columns=(*table.columns, "path"), rows=tuple(rows))
-
-
-def _with_ids_as_paths(table: Table) -> Table:
-    """Fill the column path of a table of labels with the ids as written: no file need have that name."""
-    rows = []
-    for record in table.rows:
-        name = record.cells["slide_id"]
-        if not name:
-            raise BadInput(
-                f"{table.path}: line {record.line}, column slide_id: empty; expected the slide's id"
-            )
-        rows.append(TableRow(record.line, {**record.cells, "slide_id": _plain_id(name), "path": name}))
-    return table._replace(columns=(*table.columns, "path"), rows=tuple(rows))
-
-
-def _plain_id(name: str) -> str:
-    """Cut a slide's ending off an id; a name with a folder in it is left for the check of ids to refuse."""
-    return slide_id_of(Path(name)) if Path(name).name == name else name
-
-
 def slide_row(table: Table, record: TableRow, base: Path) -> SlideRow:
     """Read one record of a table that has the column `path`; relative paths start from `base`.
 
     Raises:
         BadInput: an empty path, an unknown part, a resolution that is no positive number.
     """
-    cells = {name: _nfc(cell) for name, cell in record.cells.items()}
+    cells = {name: nfc(cell) for name, cell in record.cells.items()}
     if not cells["path"]:
         raise BadInput(f"{table.path}: line {record.line}, column path: empty; expected the slide's file")
-    file = base / record.cells["path"]
+    address = record.cells["path"] if is_address(record.cells["path"]) else ""
+    file = local_copy(address) if address else base / record.cells["path"]
     annotation = record.cells.get("annotation", "")
     slide_id = cells["slide_id"] if "slide_id" in cells else slide_id_of(file)
     return SlideRow(
@@ -233,11 +224,8 @@ def slide_row(table: Table, record: TableRow, base: Path) -> SlideRow:
         annotation=base / annotation if annotation else None,
         site=cells.get("site", ""),
         extra=tuple((name, cell) for name, cell in cells.items() if name and name not in KNOWN_COLUMNS),
+        address=address,
     )
-
-
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
 
 
 def _split(table: Table, record: TableRow) -> str:
@@ -263,23 +251,3 @@ def _slide_mpp(table: Table, record: TableRow) -> float | None:
         f"{table.path}: line {record.line}, column slide_mpp: '{text}'; "
         f"expected a positive number of um/px such as 0.25, or nothing{dotted}"
     )
-
-
-def _check_files(table: Table, rows: Sequence[SlideRow], columns: Sequence[str]) -> None:
-    uses = Counter(row.path for row in rows)
-    twice = [f"{row.slide_id} ({row.path})" for row in rows if uses[row.path] > 1]
-    if twice and "path" in columns:
-        raise BadInput(
-            f"{table.path}: column path: one file under several ids: {listed(twice)}; keep one of them"
-        )
-    for column in columns:
-        files: list[Path | None] = [getattr(row, column) for row in rows]
-        missing = [
-            f"{row.slide_id} ({file})"
-            for row, file in zip(rows, files, strict=True)
-            if file is not None and not (is_slide_path if column == "path" else is_regular_file)(file)
-        ]
-        if missing:
-            raise BadInput(
-                f"{table.path}: column {column}: no such file for {len(missing)}: {listed(missing)}"
-            )

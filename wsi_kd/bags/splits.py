@@ -136,11 +136,23 @@ def check_folds(
         BadInput: a case in two parts of a fold (named; excluded slides count too), or a part without a usable
             slide of each class (a test part that holds slides without label need not have any).
     """
-    case_of = {row.slide_id: row.case_id for row in rows}
     label_of = {row.slide_id: row.label for row in rows if row.slide_id not in excluded}
+    refuse_leaks(folds, {row.slide_id: row.case_id for row in rows})
+    _check_classes(folds, label_of, classes)
+
+
+def refuse_leaks(folds: Sequence[Fold], case_of: Mapping[str, str]) -> None:
+    """Refuse folds in which a case stands in two parts.
+
+    Args:
+        folds: to be checked.
+        case_of: by slide id.
+
+    Raises:
+        BadInput: naming the fold and its cases.
+    """
     for index, fold in enumerate(folds):
         _check_leaks(index, fold, case_of)
-    _check_classes(folds, label_of, classes)
 
 
 def _fold(parts: Mapping[str, Iterable[str]]) -> Fold:

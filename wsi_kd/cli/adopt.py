@@ -10,8 +10,6 @@ from wsi_kd.cli.options import (
     ResultsDir,
     RowsHash,
     SettingsJson,
-    check_rows,
-    chosen_chunks,
     open_run,
 )
 from wsi_kd.core.errors import BadInput
@@ -32,18 +30,16 @@ def adopt(
     run = open_run(settings=settings, config=config, manifest=manifest, results_dir=results_dir)
     if run.settings.adopt.folder is None:
         raise BadInput("adopt.folder: not set; name the folder of the features that another program made")
-    sheet = run.manifest()
     from wsi_kd.steps.adopt import run_adopt
 
-    chunks = chosen_chunks(sheet, slides_per_job=run.settings.run.slides_per_job, chunk=chunk)
-    for number, rows in chunks.items():
-        check_rows(rows, step="adopt", expected=rows_hash)
+    chunks = run.chunks("adopt", chunk=chunk, rows_hash=rows_hash)
+    for number, rows in chunks.rows.items():
         statuses = run_adopt(
             rows,
             features_dir=run.layout.folder("embed"),
             status_path=run.layout.chunk_status("embed", number),
             settings=run.settings,
-            negative_label=sheet.classes[0],
+            negative_label=chunks.classes[0],
         )
         counts = Counter(row.status for row in statuses)
         told = ", ".join(f"{counts[status]} {status}" for status in SlideStatus if counts[status])

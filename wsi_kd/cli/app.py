@@ -14,6 +14,7 @@ from wsi_kd.cli.annotations import annotations_app
 from wsi_kd.cli.check import check_status, summary
 from wsi_kd.cli.claims import methods, reproduce
 from wsi_kd.cli.configuration import config_app
+from wsi_kd.cli.crash_guard import GUARDED, stand_guard
 from wsi_kd.cli.demo import demo_cohort
 from wsi_kd.cli.distillation import distill
 from wsi_kd.cli.doctor import doctor
@@ -29,6 +30,7 @@ from wsi_kd.cli.pruning import prune
 from wsi_kd.cli.qc import qc
 from wsi_kd.cli.results import evaluate, report
 from wsi_kd.cli.slides import embed, mask, stain, tile
+from wsi_kd.cli.verify import verify
 from wsi_kd.cli.view import view
 from wsi_kd.cli.words import take_words, tell_everywhere
 from wsi_kd.core.errors import WsiKdError
@@ -49,7 +51,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start here": (doctor, info, encoders, demo_cohort, infer),
     "The line, one command a step": (mask, tile, stain, embed, qc, split, train, predict, evaluate, report),
     "With features or splits made elsewhere": (adopt,),
-    "After a run": (check_status, summary, heatmap, view, prune, export),
+    "After a run": (check_status, summary, verify, heatmap, view, prune, export),
     "Distillation on any data": (distill, methods, reproduce),
 }
 for _panel, _commands in PANELS.items():
@@ -68,12 +70,16 @@ BROKEN_PIPE = 141
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and exit: 0 done, 1 the run failed, 2 bad input, 3 slides failed, 130 interrupted.
+    """Run one command and exit, one line saying why.
 
-    One line says why.
+    0 done, 1 the run failed, 2 bad input, 3 slides failed, 75 another process works there, 130 interrupted.
     """
+    given = sys.argv[1:] if arguments is None else arguments
+    words = take_words(given, groups=GROUPS).words
+    if words.command.split(" ")[0] in GUARDED:
+        stand_guard(words)  # from here on this is a child that may die of a slide
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(run(given))
 
 
 def run(arguments: list[str]) -> int:
@@ -90,10 +96,10 @@ def _run(arguments: list[str]) -> int:
         return _fail(str(error), error.exit_code, slide_id=error.slide_id)
     except TyperException as error:
         return _fail(f"{error.format_message()} (see wsi-kd --help)", error.exit_code)
+    except MemoryError as error:
+        return _fail(f"not enough memory ({error}); give it more, or fewer threads (OMP_NUM_THREADS)", 1)
     except KeyboardInterrupt:
-        return _fail(
-            "interrupted; finished files are whole, run the same command again to go on", INTERRUPTED
-        )
+        returned = INTERRUPTED
     except BrokenPipeError:
         sys.stdout = None  # the reader is gone: nothing left to flush at exit
         return BROKEN_PIPE
@@ -110,4 +116,5 @@ def _fail(message: str, code: int, *, slide_id: str = "") -> int:
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is sent to a process group may arrive twice
     sys.exit(TERMINATED)  # unwinds, so that unfinished temporary files are removed

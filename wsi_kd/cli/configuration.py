@@ -33,3 +33,12 @@ def config_prediction_schema() -> None:
     from wsi_kd.inference.prediction_schema import prediction_schema_json
 
     sys.stdout.write(prediction_schema_json())
+
+
+@config_app.command("reporting-schema")
+def config_reporting_schema() -> None:
+    """Print docs/schemas/reporting_items.schema.json: the structure of the report's reporting_items.json."""
+    from wsi_kd.core.json_schema import schema_text
+    from wsi_kd.report.reporting_schema import reporting_schema
+
+    sys.stdout.write(schema_text(reporting_schema()))

@@ -12,13 +12,10 @@ from wsi_kd.bags.manifest import Manifest, read_manifest
 from wsi_kd.bags.splits import plan_folds
 from wsi_kd.bags.tables import listed
 from wsi_kd.core.errors import BadInput, SlideProblem, WsiKdError
+from wsi_kd.core.floors import FLOORS, version_numbers
 from wsi_kd.core.machine import usable_cpus
 from wsi_kd.settings.all import Settings
 
-OPENSLIDE_FLOOR = (4, 0, 1)
-"""Earlier libraries crash on damaged DICOM and leak on damaged TIFF files."""
-TORCH_FLOOR = (2, 10)
-"""Earlier versions run code from weight files that torch.load(weights_only=True) should refuse."""
 SAMPLED_SLIDES = 20
 BINARY_STEP = 1024
 
@@ -48,22 +45,24 @@ def check_cpus() -> Check:
 
 def check_openslide() -> Check:
     """Load OpenSlide and compare its library version with the floor."""
-    remedy = "pip install --upgrade openslide-python openslide-bin"
+    floor = FLOORS["OpenSlide"]
     try:
         import openslide
     except (ImportError, OSError) as error:
-        return Check("OpenSlide", State.BROKEN, f"does not load: {_line(error)}", remedy)
-    return compare("OpenSlide", openslide.__library_version__, floor=OPENSLIDE_FLOOR, remedy=remedy)
+        return Check("OpenSlide", State.BROKEN, f"does not load: {_line(error)}", floor.remedy)
+    remedy = f"{floor.remedy}; an older one {floor.why}"
+    return compare("OpenSlide", openslide.__library_version__, floor=floor.version, remedy=remedy)
 
 
 def check_torch() -> list[Check]:
     """Load torch, compare its version with the floor, and tell the GPUs."""
-    remedy = "make install (or: pip install -c constraints.txt -e .)"
+    floor = FLOORS["torch"]
     try:
         import torch
     except (ImportError, OSError) as error:
-        return [Check("torch", State.BROKEN, f"does not load: {_line(error)}", remedy)]
-    found = compare("torch", torch.__version__, floor=TORCH_FLOOR, remedy=remedy)
+        return [Check("torch", State.BROKEN, f"does not load: {_line(error)}", floor.remedy)]
+    remedy = f"{floor.remedy}; an older one {floor.why}"
+    found = compare("torch", torch.__version__, floor=floor.version, remedy=remedy)
     if not torch.cuda.is_available():
         needed = "a GPU is not needed for stain_texture; networks embed far faster on one"
         return [found, Check("GPU", State.OK, f"none, all runs on the CPU ({needed})")]
@@ -203,8 +202,7 @@ def human_size(count: float) -> str:
 
 def compare(name: str, found: str, *, floor: tuple[int, ...], remedy: str) -> Check:
     """Compare a version such as 2.13.0+cpu with the oldest that will do."""
-    numbers = tuple(int(part) for part in found.split("+", maxsplit=1)[0].split(".") if part.isdigit())
-    if numbers < floor:
+    if version_numbers(found) < floor:
         return Check(name, State.BROKEN, f"{found}, needs {'.'.join(map(str, floor))} or newer", remedy)
     return Check(name, State.OK, found)
 

@@ -19,6 +19,7 @@ from wsi_kd.cli.diagnosis import (
     check_timm,
     check_torch,
 )
+from wsi_kd.cli.libraries import check_libraries
 from wsi_kd.cli.options import ConfigFile
 from wsi_kd.core.errors import BadInput
 from wsi_kd.settings.all import Settings, read_settings
@@ -44,7 +45,8 @@ def doctor(*, config: ConfigFile = None) -> None:
 
 def installation() -> list[Check]:
     """Check what needs no settings."""
-    return [check_cpus(), check_openslide(), *check_torch(), check_timm(), check_packages()]
+    readers = [check_openslide(), *check_libraries()]
+    return [check_cpus(), *readers, *check_torch(), check_timm(), check_packages()]
 
 
 def cohort(settings: Settings) -> list[Check]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from wsi_kd.bags.manifest import rows_of_slides
 from wsi_kd.cli.infer_options import (
+    EditedDir,
     EncoderName,
     Ensemble,
     Features,
@@ -32,6 +33,7 @@ from wsi_kd.cli.options import Device
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.messages import say, warn
 from wsi_kd.core.records import SlideStatus, StatusRow
+from wsi_kd.slides.ledger import LEDGER
 
 if TYPE_CHECKING:
     from wsi_kd.steps.infer_watch import Watch
@@ -53,6 +55,7 @@ def infer(
     device: Device = "auto",
     weights: Weights = None,
     mask_network: MaskNetwork = None,
+    edited_dir: EditedDir = None,
     encoder: EncoderName = "",
     max_failed: MaxFailed = 0,
 ) -> None:
@@ -62,10 +65,15 @@ def infer(
     """
     if [bool(slides), bool(features), watch is not None].count(True) != 1:
         raise BadInput("give either slides or --features FILE or --watch FOLDER, not several or none")
-    of_slides = {"--recursive": recursive, "--weights": weights, "--mask-network": mask_network}
+    of_slides = {
+        "--recursive": recursive,
+        "--weights": weights,
+        "--mask-network": mask_network,
+        "--edited-dir": edited_dir,
+    }
     refuse_idle(of_slides if features else {"--encoder": encoder}, "slides" if features else "--features")
     models = find_models(model, ensemble=ensemble)
-    given = Given(models, out, device, slide_mpp, weights, mask_network, max_failed)
+    given = Given(models, out, device, slide_mpp, weights, mask_network, edited_dir, max_failed)
     if watch is not None:
         from wsi_kd.steps.infer_watch import Watch
 
@@ -94,10 +102,11 @@ def _infer_slides(
         model_dir=given.model_dirs,
         out_dir=given.out,
         in_folders=not alone,
-        resume=resume,
+        resume=resume or LEDGER.has_refused,  # this call has begun before, and died of a slide
         device=given.device,
         weights=given.weights,
         mask_network_file=given.mask_network,
+        edited_dir=given.edited_dir,
         on_slide=_tell_success if alone and not given.max_failed else _tell,
         on_kept=kept.append,
     )
@@ -127,7 +136,11 @@ def _watch(watch: "Watch", given: Given) -> Sequence[StatusRow]:
     from wsi_kd.steps.infer_watch import run_watch
 
     inference = load_inference(
-        given.model_dirs, device=given.device, weights=given.weights, network=given.mask_network
+        given.model_dirs,
+        device=given.device,
+        weights=given.weights,
+        network=given.mask_network,
+        edited_dir=given.edited_dir,
     )
     statuses: dict[str, StatusRow] = {}
     say(f"watching {watch.folder}; Ctrl-C stops")

@@ -73,11 +73,16 @@ SlideMpp = Annotated[
     typer.Option("--slide-mpp", help="Resolution in um/px of all these slides; goes before their metadata."),
 ]
 Weights = Annotated[
-    Path | None, typer.Option("--weights", help="The encoder's weight file, if it has moved since training.")
+    Path | None,
+    typer.Option("--weights", help="The encoder's weight file; a model records its name and hash."),
 ]
 MaskNetwork = Annotated[
     Path | None,
-    typer.Option("--mask-network", help="The segmentation network, if it has moved since training."),
+    typer.Option("--mask-network", help="The segmentation network; a model records its name and hash."),
+]
+EditedDir = Annotated[
+    Path | None,
+    typer.Option("--edited-dir", help="Folder of hand-drawn outlines of tissue, as mask.edited_dir."),
 ]
 EncoderName = Annotated[
     str, typer.Option("--encoder", help="With --features: what made them, where the files do not say.")
@@ -97,6 +102,7 @@ class Given(NamedTuple):
     slide_mpp: float | None
     weights: Path | None
     mask_network: Path | None
+    edited_dir: Path | None
     max_failed: int
 
 

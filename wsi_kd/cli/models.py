@@ -1,5 +1,7 @@
 """Commands that make models and their scores: split, train, predict."""
 
+from typing import Any
+
 from wsi_kd.bags.manifest import chunk_rows
 from wsi_kd.cli.options import (
     ConfigFile,
@@ -15,6 +17,7 @@ from wsi_kd.cli.options import (
     open_run,
 )
 from wsi_kd.core.messages import say
+from wsi_kd.core.torchrun import heard_if_first, launched_by_torchrun
 
 
 def split(
@@ -30,7 +33,7 @@ def split(
     run = open_run(
         settings=settings, config=config, manifest=manifest, slides_dir=slides_dir, results_dir=results_dir
     )
-    sheet = run.manifest()
+    sheet = run.manifest(look_for_slides=False)
     check_rows(sheet.rows, step="split", expected=rows_hash)
     from wsi_kd.steps.split import run_split
 
@@ -60,22 +63,30 @@ def train(
     run = open_run(
         settings=settings, config=config, manifest=manifest, slides_dir=slides_dir, results_dir=results_dir
     )
-    from wsi_kd.steps.train import run_train
-
     out_dir = run.layout.model(recipe, seed, fold)
     teacher_recipe = run.settings.train.distill.teacher_recipe
-    run_train(
-        features_dir=run.layout.folder("embed"),
-        splits_path=run.layout.splits,
-        manifest=run.manifest(),
-        recipe=recipe,
-        seed=seed,
-        fold=fold,
-        out_dir=out_dir,
-        settings=run.settings,
-        large_dir=run.layout.model(teacher_recipe, seed, fold) if recipe == "distill" else None,
-    )
-    say(f"train: {out_dir}")
+    arguments: dict[str, Any] = {
+        "features_dir": run.layout.folder("embed"),
+        "splits_path": run.layout.splits,
+        "manifest": run.manifest(look_for_slides=False),
+        "recipe": recipe,
+        "seed": seed,
+        "fold": fold,
+        "out_dir": out_dir,
+        "settings": run.settings,
+        "large_dir": run.layout.model(teacher_recipe, seed, fold) if recipe == "distill" else None,
+    }
+    processes, launched = run.settings.train.processes, launched_by_torchrun()
+    with heard_if_first(launched):
+        if processes > 1 and launched is None:
+            from wsi_kd.steps.train_processes import train_in_processes
+
+            train_in_processes(processes, arguments)
+        else:
+            from wsi_kd.steps.train import run_train
+
+            run_train(**arguments)
+        say(f"train: {out_dir}")
 
 
 def predict(
@@ -99,7 +110,7 @@ def predict(
     run_predict(
         features_dir=run.layout.folder("embed"),
         splits_path=run.layout.splits,
-        manifest=run.manifest(),
+        manifest=run.manifest(look_for_slides=False),
         model_dir=run.layout.model(recipe, seed, fold),
         fold=fold,
         out_dir=out_dir,

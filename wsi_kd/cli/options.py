@@ -1,11 +1,12 @@
 """Options that several commands share, and the run they describe."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 
-from wsi_kd.bags.manifest import Manifest, SlideRow, chunk_rows, read_manifest
+from wsi_kd.bags.manifest import Manifest, SlideRow, check_row_files, chunk_rows, read_manifest
 from wsi_kd.cli.layout import Layout
 from wsi_kd.cli.plan import rows_hash
 from wsi_kd.core.errors import BadInput
@@ -44,21 +45,63 @@ Fold = Annotated[int, typer.Option("--fold", min=0, help="Fold, counted from 0."
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 
 
+class Chunks(NamedTuple):
+    """The rows that a command works through, by the number of their chunk."""
+
+    classes: tuple[str, ...]
+    rows: dict[int, tuple[SlideRow, ...]]
+
+
 class Run(NamedTuple):
     """One run as its settings describe it."""
 
     settings: Settings
     layout: Layout
 
-    def manifest(self) -> Manifest:
-        """Read the manifest that the settings name."""
+    def manifest(self, *, look_for_slides: bool = True, rows: slice | None = None) -> Manifest:
+        """Read the manifest that the settings name.
+
+        Args:
+            look_for_slides: False for commands that read no slide.
+            rows: which rows are wanted; default: all.
+        """
         run = self.settings.run
-        return read_manifest(
+        sheet = read_manifest(
             run.manifest,
             slides_dir=run.slides_dir,
             classes=run.classes,
             with_slides=self.settings.adopt.folder is None,
+            look_for_files=False,
+            rows=rows,
         )
+        if look_for_slides:
+            self._look_for(sheet.rows)
+        return sheet
+
+    def chunks(self, step: str, *, chunk: int | None, rows_hash: str | None) -> Chunks:
+        """Read the rows to work through: one chunk of them, or all where `chunk` is None.
+
+        A job of the workflow (it knows `rows_hash`) reads and checks its own rows alone; the plan has read
+        them all.
+
+        Raises:
+            BadInput: no such chunk, or the manifest was edited while the workflow ran.
+        """
+        size = self.settings.run.slides_per_job
+        if chunk is not None and rows_hash is not None:
+            sheet = self.manifest(rows=slice(chunk * size, (chunk + 1) * size))
+            check_rows(sheet.rows, step=step, expected=rows_hash)
+            return Chunks(sheet.classes, {chunk: sheet.rows})
+        sheet = self.manifest(look_for_slides=False)
+        chosen = chosen_chunks(sheet, slides_per_job=size, chunk=chunk)
+        self._look_for([row for rows in chosen.values() for row in rows])
+        for rows in chosen.values():
+            check_rows(rows, step=step, expected=rows_hash)
+        return Chunks(sheet.classes, chosen)
+
+    def _look_for(self, rows: Sequence[SlideRow]) -> None:
+        with_slides = self.settings.adopt.folder is None
+        check_row_files(self.settings.run.manifest, rows, with_slides=with_slides, fetched=True)
 
 
 def open_run(

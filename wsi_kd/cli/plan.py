@@ -6,15 +6,16 @@ after it.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from wsi_kd.bags.given_splits import given_files
 from wsi_kd.bags.manifest import Manifest, SlideRow, chunk_rows, read_manifest
-from wsi_kd.bags.splits import plan_folds
+from wsi_kd.bags.splits import count_folds, plan_folds
 from wsi_kd.cli.ahead import check_ahead
 from wsi_kd.cli.layout import Layout
+from wsi_kd.cli.reruns import SlideChanges
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash
 from wsi_kd.features.distilled import HEADER_NAME, WEIGHTS_NAME, distilled_folder, is_distilled
@@ -88,6 +89,8 @@ class Plan(NamedTuple):
     layout: Layout
     chunks: tuple[tuple[SlideRow, ...], ...]
     folds: int
+    changes: SlideChanges
+    """How the slides' files were found."""
     given: ForeignFolder | None = None
     """Features of another program, listed once, where the run begins with them."""
 
@@ -126,12 +129,36 @@ class Plan(NamedTuple):
         return rows_hash(self.manifest.rows, step)
 
     def slide_files(self, chunk: int) -> list[str]:
-        """Return the slide files of a chunk."""
-        return [str(row.path) for row in self.chunks[chunk]]
+        """Return the slide files of a chunk, where Snakemake is to know them by name."""
+        files = [row.path for row in self.chunks[chunk] if not row.address]
+        return [str(file) for file in files] if self._tells_names else []
+
+    def stored_slides(self, chunk: int) -> list[str]:
+        """Return the addresses of a chunk's slides that lie in storage: Snakemake fetches them for a job."""
+        return [row.address for row in self.chunks[chunk] if row.address]
+
+    def all_stored_slides(self) -> list[str]:
+        """Return the addresses of all slides that lie in storage."""
+        return [row.address for row in self.manifest.rows if row.address]
 
     def annotation_files(self, chunk: int) -> list[str]:
-        """Return the annotation files of a chunk."""
-        return [str(row.annotation) for row in self.chunks[chunk] if row.annotation is not None]
+        """Return the annotation files of a chunk, where Snakemake is to know them by name."""
+        files = [row.annotation for row in self.chunks[chunk] if row.annotation is not None]
+        return [str(file) for file in files] if self._tells_names else []
+
+    def slides_state(self, chunk: int) -> str:
+        """Return a hash of what is known of a chunk's slides besides what Snakemake looks at itself."""
+        return self.changes.state(
+            [row for row in self.chunks[chunk] if not row.address], revisions_only=self._tells_names
+        )
+
+    def annotations_state(self, chunk: int) -> str:
+        """Return the same of a chunk's annotations."""
+        return "" if self._tells_names else files_state(row.annotation for row in self.chunks[chunk])
+
+    @property
+    def _tells_names(self) -> bool:
+        return self.settings.run.track_slides == "inputs"
 
     @property
     def slide_rules(self) -> str:
@@ -191,8 +218,13 @@ class Plan(NamedTuple):
         return [str(file) for file in given_files(given)] if given.is_dir() else [str(given)]
 
 
-def read_plan(config: Mapping[str, Any]) -> Plan:
+def read_plan(config: Mapping[str, Any], *, in_job: bool = False) -> Plan:
     """Validate Snakemake's `config` and read the manifest it names.
+
+    Args:
+        config: the settings by section.
+        in_job: True in the Snakemake that a cluster's job starts for itself: it plans nothing, and of the
+            files and folds that the first one looked at it looks at none.
 
     Raises:
         BadInput: no settings, settings that are not valid, a manifest with faults (all of them listed), folds
@@ -207,15 +239,18 @@ def read_plan(config: Mapping[str, Any]) -> Plan:
         slides_dir=run.slides_dir,
         classes=run.classes,
         with_slides=settings.adopt.folder is None,
+        look_for_files=not in_job,
     )
     split = settings.split
-    folds = len(plan_folds(manifest.rows, folds=split.folds, seed=split.seed, given=split.given))
+    folds = count_folds(manifest.rows, folds=split.folds, given=split.given)
     chunks = tuple(chunk_rows(manifest.rows, run.slides_per_job))
     layout = Layout(Path(run.results_dir))
-    check_ahead(settings, manifest, chunks=chunks, layout=layout)
+    if not in_job:
+        plan_folds(manifest.rows, folds=split.folds, seed=split.seed, given=split.given)
+        check_ahead(settings, manifest, chunks=chunks, layout=layout)
     adopt = settings.adopt
     given = None if adopt.folder is None else find_foreign(adopt.folder, adopt.layout)
-    return Plan(settings, manifest, layout, chunks, folds, given)
+    return Plan(settings, manifest, layout, chunks, folds, SlideChanges(layout), given)
 
 
 def rows_hash(rows: Sequence[SlideRow], step: str) -> str:
@@ -223,6 +258,19 @@ def rows_hash(rows: Sequence[SlideRow], step: str) -> str:
     columns = _ROW_COLUMNS[step]
     table = [[str(getattr(row, column)) for column in columns] for row in rows]
     return content_hash(table)
+
+
+def files_state(files: Iterable[Path | None]) -> str:
+    """Return the sha256 of the sizes and times of files; each is looked at once and none is opened."""
+    return content_hash([_state(file) for file in files])
+
+
+def _state(file: Path | None) -> list[int]:
+    try:
+        found = None if file is None else file.stat()
+    except OSError:
+        found = None
+    return [] if found is None else [found.st_size, found.st_mtime_ns]
 
 
 def _train_section(train: TrainSettings, *, recipe: str, seed: int) -> TrainSettings:

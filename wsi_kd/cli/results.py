@@ -51,7 +51,7 @@ def evaluate(
     )
     from wsi_kd.steps.evaluate import run_evaluate
 
-    sheet = run.manifest()
+    sheet = run.manifest(look_for_slides=False)
     check_rows(sheet.rows, step="evaluate", expected=rows_hash)
     run_evaluate(
         sheet,

@@ -15,7 +15,6 @@ from wsi_kd.cli.options import (
     SettingsJson,
     SlidesDir,
     check_rows,
-    chosen_chunks,
     open_run,
 )
 from wsi_kd.core.messages import say
@@ -98,11 +97,9 @@ def embed(
 
 
 def _work(run: Run, step: SlideStep, *, chunk: int | None, rows_hash: str | None) -> None:
-    sheet = run.manifest()
-    chunks = chosen_chunks(sheet, slides_per_job=run.settings.run.slides_per_job, chunk=chunk)
-    for number, rows in chunks.items():
-        check_rows(rows, step=step, expected=rows_hash)
-        statuses = _run_step(run, step, number=number, rows=rows, negative_label=sheet.classes[0])
+    chunks = run.chunks(step, chunk=chunk, rows_hash=rows_hash)
+    for number, rows in chunks.rows.items():
+        statuses = _run_step(run, step, number=number, rows=rows, negative_label=chunks.classes[0])
         say(f"{step}, chunk {number}: {_counts(statuses)}")
 
 

@@ -25,6 +25,10 @@ class RunFailed(WsiKdError):
     """The input was fine but the run could not finish: a full disk, too many failed slides (exit code 1)."""
 
 
+class PeerLost(RunFailed):
+    """Another process of the same training ended; that one says why."""
+
+
 class SlidesFailed(WsiKdError):
     """Of the slides that were to be scored some failed; the others are finished (exit code 3)."""
 
@@ -33,6 +37,12 @@ class SlidesFailed(WsiKdError):
     def __init__(self, message: str, *, slide_id: str = "") -> None:
         super().__init__(message)
         self.slide_id = slide_id
+
+
+class Busy(WsiKdError):
+    """Another process works there; run the same command when it has ended (exit code 75, EX_TEMPFAIL)."""
+
+    exit_code = 75
 
 
 class SlideProblem(WsiKdError):

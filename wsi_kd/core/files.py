@@ -6,7 +6,6 @@ hidden `.tmp-*` file behind, which the next writer of the same name removes.
 
 import csv
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from wsi_kd.core.errors import BadInput, RunFailed, WsiKdError
+from wsi_kd.core.fault_points import reach
+from wsi_kd.core.leftovers import FORMER, leftovers, temporary_beside
 
 SIDECAR_SUFFIX = ".meta.json"
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -31,14 +32,16 @@ def publish(path: Path) -> Iterator[Path]:
     Raises:
         RunFailed: the disk is full or the folder cannot be written; `path` keeps its former content.
     """
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}"[:250])
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
+        reach("open", temporary)
         yield temporary
+        reach("write", temporary)
         _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        _rename(temporary, path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise _as_run_failed(error, path) from error
     except Exception as error:
@@ -57,25 +60,26 @@ def publish_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on a clean exit it becomes `path`, on any error it is removed.
 
     Whatever stood at `path` is replaced as a whole; the caller looks first whether it may be. Two renames do
-    it: between them, for an instant, there is no folder.
+    it: between them, for an instant, there is no folder. Of a process killed there the next writer puts the
+    former folder back before it begins.
 
     Raises:
         RunFailed: as `publish`.
     """
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}"[:250])
-    former = path.with_name(f".tmp-{os.getpid()}-former-{path.name}"[:250])
+    temporary, former = temporary_beside(path), temporary_beside(path, FORMER)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in _leftovers(path):
-            shutil.rmtree(leftover, ignore_errors=True)
+        _put_former_back(path)
+        reach("open", temporary)
         temporary.mkdir()
         yield temporary
+        reach("write", temporary)
         for entry in [*temporary.rglob("*"), temporary]:
             _sync(entry)
         if path.exists():
-            path.replace(former)
-        temporary.replace(path)
-        _sync(path.parent)
+            _rename(path, former)
+        _rename(temporary, path)
+        _sync_folder(path.parent)
     except OSError as error:
         if former.exists() and not path.exists():
             former.replace(path)
@@ -91,7 +95,7 @@ def writable_folder(path: Path) -> None:
     Raises:
         RunFailed: it cannot be made or written.
     """
-    probe = path / f".tmp-{os.getpid()}-probe"
+    probe = temporary_beside(path / "probe")
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -100,33 +104,6 @@ def writable_folder(path: Path) -> None:
         raise RunFailed(
             f"{path}: the folder cannot be written ({error.strerror}); choose another output folder"
         ) from None
-
-
-@contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Hold a folder, which is made where there is none, for this process alone; a killed one holds nothing.
-
-    Where the file system knows no locks nobody is held off.
-
-    Raises:
-        BadInput: another process holds it.
-        RunFailed: it cannot be made or written.
-    """
-    writable_folder(folder)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise BadInput(
-            f"{folder}: another wsi-kd writes there; stop it, or choose another output folder"
-        ) from None
-    except OSError:
-        pass  # a share without locks
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def publish_text(path: Path, text: str) -> None:
@@ -211,6 +188,7 @@ def content_hash(value: object) -> str:
 
 
 def _sync(path: Path) -> None:
+    reach("fsync", path)
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -218,17 +196,36 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _sync_folder(path: Path) -> None:
+    reach("dirsync", path)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # a share whose folders know no fsync
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _rename(source: Path, target: Path) -> None:
+    reach("rename", source)
+    source.replace(target)
+
+
 def _remove_leftovers(path: Path) -> None:
-    for leftover in _leftovers(path):
+    for leftover in leftovers(path):
         leftover.unlink(missing_ok=True)
 
 
-def _leftovers(path: Path) -> Iterator[Path]:
-    """Yield what killed processes left beside `path` while they wrote it."""
-    for leftover in path.parent.glob(".tmp-*"):
-        name, _, rest = leftover.name.removeprefix(".tmp-").partition("-")
-        if rest == path.name and name.isdigit() and not Path(f"/proc/{name}").exists():
-            yield leftover
+def _put_former_back(path: Path) -> None:
+    """Restore the folder that a killed process had moved aside, and remove what else it left."""
+    for former in leftovers(path, FORMER):
+        if not path.exists():
+            former.replace(path)
+        shutil.rmtree(former, ignore_errors=True)
+    for leftover in leftovers(path):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _as_run_failed(error: OSError, path: Path) -> RunFailed:
@@ -241,5 +238,5 @@ def _as_run_failed(error: OSError, path: Path) -> RunFailed:
             f"{path}: the folder cannot be written ({error.strerror}); choose another output folder"
         )
     return RunFailed(
-        f"{path}: could not be written ({error.strerror or error}); the former file, if any, is intact"
+        f"{path}: could not be written ({error.strerror or error}); nothing was half written; run again"
     )

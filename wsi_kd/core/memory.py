@@ -1,4 +1,4 @@
-"""Memory that a process has freed: kept for its next allocation, or handed back to the system."""
+"""Memory that a process has freed: kept for its next allocation, or handed back to the system at once."""
 
 import ctypes
 import sys
@@ -27,8 +27,8 @@ def freed_memory_kept() -> Iterator[None]:
     that the process holds stays about the same, but is held between steps too. Does nothing where the C
     library has no `mallopt` (macOS, Windows, musl).
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if libc is None or not (hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")):
+    libc = _glibc()
+    if libc is None:
         yield
         return
     for option, value in KEPT.items():
@@ -39,3 +39,19 @@ def freed_memory_kept() -> Iterator[None]:
         for option, value in USUAL.items():
             libc.mallopt(option, value)
         libc.malloc_trim(0)
+
+
+def hand_back_freed_memory() -> None:
+    """Hand all freed memory back to the system: what one step of a slide needed does not count in the next.
+
+    It takes milliseconds. Does nothing where the C library has no `malloc_trim`.
+    """
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    whole = libc is not None and hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")
+    return libc if whole else None

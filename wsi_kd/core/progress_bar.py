@@ -19,6 +19,11 @@ def bars_drawn(*, wanted: bool) -> Iterator[None]:
         _DRAWN.reset(token)
 
 
+def bars_wanted() -> bool:
+    """Tell whether a bar would be drawn here if this is a terminal."""
+    return _DRAWN.get()
+
+
 @contextmanager
 def bar(what: str, *, total: int | None, unit: str) -> Iterator[Callable[[int, str], None]]:
     """Draw a bar on stderr; nothing where that is no terminal, and nothing inside another bar.

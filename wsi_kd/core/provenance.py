@@ -16,7 +16,7 @@ SCHEMA_VERSION = 1
 """Of every kind of artifact that KIND_VERSIONS does not name."""
 
 KIND_VERSIONS = {
-    "mask": 2,
+    "mask": 3,
     "features": 2,
     "status": 2,
     "model": 4,
@@ -26,7 +26,7 @@ KIND_VERSIONS = {
     "metrics": 4,
     "prediction": 3,
 }
-"""Kinds whose layout has changed; one more for each change, so that only what changed must be made anew."""
+"""Kinds whose layout, or way of making, has changed; one more a change: only what changed is made anew."""
 
 RECORDED_PACKAGES = (
     "torch",

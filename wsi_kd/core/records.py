@@ -12,6 +12,9 @@ class SlideStatus(StrEnum):
     MISSING_MPP = "missing_mpp"
     TOO_COARSE = "too_coarse"
     UNREADABLE = "unreadable"
+    READER_CRASHED = "reader_crashed"
+    """Reading it killed the process, hung, or asked for more memory than a read may; tried again whenever its
+    step runs again."""
     DAMAGED_TILES = "damaged_tiles"
     TOO_FEW_TILES = "too_few_tiles"
     MISSING_FEATURES = "missing_features"

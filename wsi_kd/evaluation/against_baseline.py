@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from wsi_kd.evaluation.aggregates import spread
+from wsi_kd.evaluation.aggregates import TOO_FEW_CASES, spread
 from wsi_kd.evaluation.comparison import Comparison, bootstrap_test, delong_test
 from wsi_kd.evaluation.intervals import PerResample, case_indices
 from wsi_kd.evaluation.localization import TileMeasurement
@@ -187,8 +187,7 @@ def _bootstrap(first: Side, second: Side, *, metric: str, confidence: float, rea
 def _compare(sides: Sequence[PerResample | None], difference: float, *, confidence: float) -> Comparison:
     first, second = sides
     if first is None or second is None:
-        reason = "too few cases of a class for a bootstrap interval"
-        return Comparison(difference, None, None, None, None, reason)
+        return Comparison(difference, None, None, None, None, TOO_FEW_CASES)
     return bootstrap_test(first, second, difference=difference, confidence=confidence)
 
 

@@ -11,6 +11,10 @@ from wsi_kd.evaluation.schema import MetricValue, PooledMetric, Spread, Summary
 
 MIN_DEFINED = 0.5
 """Share of the resamples in which a metric must be defined for an interval."""
+TOO_FEW_CASES = (
+    "too few cases for a bootstrap interval: each resample must hold slides of every class, or of tiles both "
+    "labels and a slide with both"
+)
 
 
 def metric_value(metric: Metric) -> MetricValue:
@@ -87,7 +91,7 @@ def pooled_metric(
     if undefined:
         return record
     if resamples is None:
-        return {**record, "reason": "too few cases of a class for a bootstrap interval"}
+        return {**record, "reason": TOO_FEW_CASES}
     values = np.mean(np.stack(list(resampled)), axis=0)
     defined = values[np.isfinite(values)]
     if len(defined) < MIN_DEFINED * len(values):

@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import file_hash, read_json
+from wsi_kd.core.places import DISTILLED
 from wsi_kd.core.provenance import check_schema
 
-PREFIX: Final = "distilled:"
 KIND: Final = "encoder"
 REMAKE: Final = "wsi-kd distill"
 HEADER_NAME: Final = "encoder.json"
@@ -47,7 +47,7 @@ class Described(NamedTuple):
 
 def is_distilled(name: str) -> bool:
     """Tell whether an encoder's name is that of a folder."""
-    return name.startswith(PREFIX)
+    return name.startswith(DISTILLED)
 
 
 def distilled_folder(name: str, weights: Path | None) -> Path:
@@ -63,7 +63,7 @@ def distilled_folder(name: str, weights: Path | None) -> Path:
                 f"remove it, or give the {WEIGHTS_NAME} of the folder that was moved"
             )
         return weights.parent
-    folder = name.removeprefix(PREFIX)
+    folder = name.removeprefix(DISTILLED)
     if not folder:
         raise BadInput(f"encoder '{name}': names no folder; write distilled:<folder>, made by: {REMAKE}")
     return Path(folder)

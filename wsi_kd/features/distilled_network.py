@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wsi_kd.core.device import choose_device, matmul_dtype
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import file_hash, publish, publish_json
 from wsi_kd.core.provenance import stamp
+from wsi_kd.core.tensors import read_signed
 from wsi_kd.features.distilled import (
     HEADER_NAME,
     KIND,
@@ -20,7 +20,8 @@ from wsi_kd.features.distilled import (
     EncoderForm,
     read_encoder_header,
 )
-from wsi_kd.features.network import NetworkEncoder, create_architecture
+from wsi_kd.features.network import create_architecture
+from wsi_kd.features.network_encoder import NetworkEncoder
 from wsi_kd.features.tile_cnn import TILE_CNN, TileCnn
 
 
@@ -91,8 +92,8 @@ def load_encoder(folder: Path, *, name: str, precision: str, device: str) -> Net
     form, path = described.form, described.weights_path
     network = build_network(form.network, form.model_arguments)
     try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, OSError, RuntimeError) as error:
+        network.load_state_dict(read_signed(path, sha256=described.weights_sha256, remake=REMAKE))
+    except RuntimeError as error:
         what = " ".join(str(error).split())[:150]
         raise BadInput(
             f"{path}: not the weights of a {form.network} ({what}); make it anew with: {REMAKE}"

@@ -16,7 +16,7 @@ set `pixel_mean` and `pixel_std`, e.g. 0.5 three times for networks converted fr
 on random weights.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -55,6 +55,38 @@ class Encoder(Protocol):
 
     def __call__(self, tiles: TileBatch) -> FeatureArray:
         """Encode tiles, one row a tile: float32, or uint8 pixels."""
+        ...
+
+
+@runtime_checkable
+class PreparedEncoder(Encoder, Protocol):
+    """An encoder that is fed batches of its own making, and need not have ended one to begin the next."""
+
+    prepared_px: int
+    """Edge of a prepared tile."""
+
+    def batch_array(self, tiles: int) -> TileBatch:
+        """Return an array for so many prepared tiles."""
+        ...
+
+    def prepare(self, tiles: TileBatch, out: TileBatch) -> None:
+        """Resize tiles into rows of a batch; on any thread."""
+        ...
+
+    def begin(self, batch: TileBatch, count: int) -> Callable[[], FeatureArray]:
+        """Begin to encode the first tiles of a batch, which stays as it is until the result was asked for."""
+        ...
+
+
+@runtime_checkable
+class NetworkLike(PreparedEncoder, Protocol):
+    """A `PreparedEncoder` that torch computes."""
+
+    gpu_uuid: str | None
+    """The driver's name of its GPU; None on a CPU."""
+
+    def compile(self) -> None:
+        """Have torch compile it."""
         ...
 
 

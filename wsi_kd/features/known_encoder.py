@@ -7,7 +7,7 @@ from wsi_kd.core.device import choose_device, matmul_dtype
 from wsi_kd.core.errors import BadInput
 from wsi_kd.features.encoder_row import EncoderRow
 from wsi_kd.features.known_network import build_known, load_known
-from wsi_kd.features.network import NetworkEncoder
+from wsi_kd.features.network_encoder import NetworkEncoder
 from wsi_kd.features.preparation import Preparation
 from wsi_kd.features.weight_sources import find_weights, weights_sha256
 

@@ -1,33 +1,25 @@
-"""Networks from timm and torchvision as encoders: resize, normalize, one forward pass without gradients."""
+"""Networks of timm, torchvision and the encoder table, built and filled with weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from wsi_kd.core.device import choose_device, matmul_dtype
-from wsi_kd.core.errors import BadInput, RunFailed
+from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import file_hash
-from wsi_kd.core.shapes import TileBatch
 from wsi_kd.features.architecture import Architecture
 from wsi_kd.features.encoder_row import IMAGENET_MEAN, IMAGENET_STD, Color, EncoderRow
 from wsi_kd.features.encoder_table import ENCODERS
 from wsi_kd.features.known_network import CLASSIFIER, build_known
-from wsi_kd.features.preparation import Preparation, prepare_tiles
+from wsi_kd.features.network_encoder import NetworkEncoder
 from wsi_kd.features.timm_weights import check_timm_weights, no_weights
 from wsi_kd.features.torchvision_import import import_timm, import_torchvision
 from wsi_kd.features.weights import load_weights, read_weights, weights_hash
 
 TORCHVISION_INPUT_PX = 224
-VECTOR_PER_TILE = 2  # axes of an output (tiles, features)
-
-
-def _told(preparation: Preparation) -> dict[str, Any]:
-    return {"resize_px": preparation.resize_px, "interpolation": preparation.interpolation}
 
 
 class PooledFeatures(nn.Module):
@@ -41,105 +33,6 @@ class PooledFeatures(nn.Module):
         """Average the last feature map."""
         pooled: Tensor = self.features(pixels).mean(dim=(2, 3))
         return pooled
-
-
-class NetworkEncoder:
-    """An `Encoder` around a frozen network: uint8 RGB tiles of any edge in, float32 features out."""
-
-    feature_names: tuple[str, ...] = ()
-    encodes_in_threads = False
-
-    def __init__(
-        self,
-        name: str,
-        network: nn.Module,
-        *,
-        input_px: int,
-        pixel_mean: Color,
-        pixel_std: Color,
-        model_arguments: Mapping[str, Any],
-        weights_hash: str,
-        dtype: torch.dtype,
-        device: torch.device,
-        preparation: Preparation | None = None,
-    ) -> None:
-        """Freeze a network; see `create_network_encoder` for one with weights.
-
-        Args:
-            name: of the encoder.
-            network: from normalized pixels (tiles, 3, input_px, input_px) to vectors (tiles, features).
-            input_px: edge that the network is fed.
-            pixel_mean: subtracted from pixels in 0-1.
-            pixel_std: divides pixels in 0-1.
-            model_arguments: told in `settings`.
-            weights_hash: of the weights.
-            dtype: that it computes in.
-            device: that it computes on.
-            preparation: how tiles are resized; None: this project's way, told nowhere as it always was so.
-
-        Raises:
-            BadInput: the network does not take this edge, or gives no vector.
-        """
-        self.name = name
-        self.input_px: int | None = input_px
-        self.weights_hash = weights_hash
-        self.settings: Mapping[str, Any] = {
-            "input_px": input_px,
-            "pixel_mean": list(pixel_mean),
-            "pixel_std": list(pixel_std),
-            "model_arguments": dict(model_arguments),
-            **({} if preparation is None else _told(preparation)),
-        }
-        self._input_px = input_px
-        self._preparation = preparation or Preparation(input_px, input_px, "area")
-        self._dtype = dtype
-        self._device = device
-        self._mean = torch.tensor(pixel_mean, device=device).view(1, 3, 1, 1) * 255.0
-        self._scale = 1.0 / (torch.tensor(pixel_std, device=device).view(1, 3, 1, 1) * 255.0)
-        network = network.eval().requires_grad_(requires_grad=False)
-        self._network = network.to(device, dtype)
-        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.feature_dim = self._probe()
-
-    def __call__(self, tiles: TileBatch) -> Float32[np.ndarray, "tiles features"]:
-        """Encode tiles (tiles, edge, edge, 3), one row a tile.
-
-        Raises:
-            RunFailed: the GPU's memory does not hold the batch.
-        """
-        if not len(tiles):
-            return np.zeros((0, self.feature_dim), np.float32)
-        try:
-            return self._forward(prepare_tiles(tiles, self._preparation)).float().cpu().numpy()
-        except torch.OutOfMemoryError:
-            raise RunFailed(
-                f"encoder '{self.name}': {len(tiles)} tiles do not fit the GPU's memory; "
-                "lower embed.batch_size"
-            ) from None
-
-    @torch.inference_mode()
-    def _forward(self, tiles: np.ndarray) -> Tensor:
-        # Height, width, color seen as color, height, width is torch's channels_last: nothing is copied.
-        pixels = torch.from_numpy(tiles).to(self._device).permute(0, 3, 1, 2).float()
-        encoded: Tensor = self._network(((pixels - self._mean) * self._scale).to(self._dtype))
-        return encoded
-
-    def _probe(self) -> int:
-        blank = np.zeros((1, self._input_px, self._input_px, 3), np.uint8)
-        try:
-            shape = tuple(self._forward(blank).shape)
-        except (AssertionError, RuntimeError, ValueError) as error:
-            what = " ".join(str(error).split())[:150]
-            raise BadInput(
-                f"encoder '{self.name}': does not take tiles of {self._input_px} px ({what}); "
-                "leave embed.input_px unset or give the size it asks for"
-            ) from None
-        if len(shape) != VECTOR_PER_TILE:
-            raise BadInput(
-                f"encoder '{self.name}': gives {shape} for one tile, expected one vector; "
-                "wsi-kd encoders lists those whose tokens are read here"
-            )
-        return shape[1]
 
 
 def create_network_encoder(

@@ -14,6 +14,7 @@ from PIL import Image
 from wsi_kd.core.shapes import TileBatch
 from wsi_kd.features.encoder_row import Interpolation
 
+Prepared = UInt8[np.ndarray, "tiles input_px input_px 3"]
 _RESAMPLING: Final = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -27,15 +28,23 @@ class Preparation(NamedTuple):
     interpolation: Interpolation
 
 
-def prepare_tiles(tiles: TileBatch, how: Preparation) -> UInt8[np.ndarray, "tiles input_px input_px 3"]:
-    """Resize and crop square tiles (tiles, edge, edge, 3), uint8; those that fit stay as they are."""
+def prepare_tiles(tiles: TileBatch, how: Preparation, out: Prepared | None = None) -> Prepared:
+    """Resize and crop square tiles (tiles, edge, edge, 3), uint8, into `out` where it is given.
+
+    Without `out`, tiles that fit are returned as they are.
+    """
     edge = tiles.shape[1]
-    if tiles.shape[1:3] != (how.resize_px, how.resize_px):
-        shrinks = how.resize_px < edge
-        tiles = np.stack([_resized(np.ascontiguousarray(tile), how, shrinks=shrinks) for tile in tiles])
+    fits = tiles.shape[1:3] == (how.resize_px, how.resize_px)
     start = crop_start(how.resize_px, how.input_px)
     end = start + how.input_px
-    return np.ascontiguousarray(tiles[:, start:end, start:end])
+    if out is None:
+        if fits:
+            return np.ascontiguousarray(tiles[:, start:end, start:end])
+        out = np.empty((len(tiles), how.input_px, how.input_px, 3), np.uint8)
+    for tile, prepared in zip(tiles, out, strict=True):
+        whole = tile if fits else _resized(np.ascontiguousarray(tile), how, shrinks=how.resize_px < edge)
+        prepared[...] = whole[start:end, start:end]
+    return out
 
 
 def crop_start(resize_px: int, input_px: int) -> int:

@@ -22,6 +22,7 @@ from jaxtyping import Float32
 from wsi_kd import __version__
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash, publish
+from wsi_kd.core.finite import all_finite
 from wsi_kd.core.provenance import check_schema, schema_version
 from wsi_kd.core.shapes import Coords, FeatureArray, TileLabels
 from wsi_kd.features.quality import TileQuality, unknown_quality
@@ -29,6 +30,8 @@ from wsi_kd.features.quality import TileQuality, unknown_quality
 Hdf5File: TypeAlias = h5py.File
 Hdf5Dataset: TypeAlias = h5py.Dataset
 
+HDF5_VERSION = str(h5py.version.hdf5_version)
+"""Of the library that is loaded."""
 REMAKE = {"tiles": "wsi-kd tile", "features": "wsi-kd embed"}
 ROOT_KEYS = (
     "schema_version",
@@ -133,7 +136,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 def require_finite(features: FeatureArray, *, where: Path, remake: str) -> None:
     """Refuse features with NaN or infinity, naming the first such tile; pixels hold neither."""
-    if features.dtype == np.uint8:
+    if all_finite(features):
         return
     bad_rows = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if bad_rows.size:

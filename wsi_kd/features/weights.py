@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput
+from wsi_kd.core.floors import refuse_below
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".torch")
 WRAPPERS = ("state_dict", "model")
@@ -47,10 +48,11 @@ def load_pickle(path: Path) -> Any:
     """Load a torch file that holds tensors alone, onto the CPU.
 
     Raises:
-        BadInput: absent, damaged, or a pickle that would have to run code.
+        BadInput: absent, damaged, a pickle that would have to run code, or a torch that such a one may fool.
     """
     if not path.is_file():
         raise BadInput(f"{path}: no such file")
+    refuse_below("torch", torch.__version__)
     try:
         with warnings.catch_warnings(action="ignore"):  # pickle protocols above 2 load as well
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,9 +1,21 @@
 """From probabilities to a class name, at the threshold that the checkpoint carries."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float64
+
+CALL_FACTS: Final = (
+    "thresholds",
+    "threshold_rule",
+    "threshold_split",
+    "student_pooling",
+    "top_k",
+    "out_of_distribution",
+    "weights_sha256",
+)
+"""Members of a checkpoint's header without which its scores are no answer: repeated beside them."""
 
 
 def positive_probability(class_probabilities: Float64[np.ndarray, "classes"]) -> float:

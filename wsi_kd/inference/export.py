@@ -1,4 +1,4 @@
-"""What leaves the house for one slide: tiles.geojson for QuPath, and settings without paths.
+"""What leaves the house for one slide: tiles.geojson for QuPath.
 
 It holds no path, no metadata of the slide and no image: a slide's id is all that could name a patient.
 """
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from wsi_kd.core.files import publish
-from wsi_kd.features.distilled import PREFIX, is_distilled
 from wsi_kd.inference.attention import attention_percentile
 from wsi_kd.inference.calls import positive_name
 from wsi_kd.inference.tables import BINARY, TileTable
@@ -20,21 +19,6 @@ TILE_NAMESPACE = uuid.UUID("6f0f2b0e-6a3c-5f43-9a53-0a1f1c7d2b11")
 POSITIVE_COLOR, NEGATIVE_COLOR = (200, 40, 40), (70, 110, 190)
 TILE_THRESHOLD = 0.5
 """Tiles have no threshold of their own: the classification in QuPath is at a tile probability of one half."""
-
-PATH_KEYS = frozenset(
-    {
-        "network",
-        "weights",
-        "weights_dir",
-        "edited_dir",
-        "folder",
-        "given",
-        "manifest",
-        "slides_dir",
-        "results_dir",
-        "target",
-    }
-)
 
 
 def write_tiles_geojson(
@@ -78,29 +62,6 @@ def publish_features(path: Path, features: Iterable[Mapping[str, Any]]) -> None:
             text = json.dumps(feature, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
             handle.write(f"{',' if index else ''}\n{text}")
         handle.write("\n]}\n")
-
-
-def without_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sections with each path cut to its last part: folders may be named after people."""
-    return {
-        section: {key: _without_path(key, value) for key, value in values.items()}
-        for section, values in settings.items()
-    }
-
-
-def without_folder(encoder: str) -> str:
-    """Return an encoder's name; of a distilled one, which is named by its folder, the last part of that.
-
-    >>> without_folder("distilled:/home/doe/small"), without_folder("uni")
-    ('distilled:small', 'uni')
-    """
-    return f"{PREFIX}{Path(encoder.removeprefix(PREFIX)).name}" if is_distilled(encoder) else encoder
-
-
-def _without_path(key: str, value: Any) -> Any:
-    if key == "encoder" and isinstance(value, str):
-        return without_folder(value)
-    return Path(value).name if key in PATH_KEYS and value is not None else value
 
 
 def _tile_feature(

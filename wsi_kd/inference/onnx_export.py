@@ -13,8 +13,9 @@ from torch import nn
 
 from wsi_kd.core.errors import BadInput, RunFailed
 from wsi_kd.core.files import publish
+from wsi_kd.core.places import without_folder
 from wsi_kd.core.provenance import RESEARCH_ONLY, package_versions
-from wsi_kd.inference.export import without_folder
+from wsi_kd.inference.calls import CALL_FACTS
 from wsi_kd.inference.onnx_graph import ONE_BAG, OUTPUTS, STUDENT_OUTPUTS, TEACHER_OUTPUTS, BagGraph
 from wsi_kd.inference.predict import predict_bag
 from wsi_kd.mil.projectors import FEATURE_PROJECTORS
@@ -43,13 +44,7 @@ HEADER_KEYS: Final = (
     "encoder_settings",
     "weights_hash",
     "stain",
-    "thresholds",
-    "threshold_rule",
-    "threshold_split",
-    "student_pooling",
-    "top_k",
-    "out_of_distribution",
-    "weights_sha256",
+    *CALL_FACTS,
 )
 """Members of the checkpoint's header that go into the file, as JSON."""
 TILE_KEYS: Final = ("tile_px", "tile_mpp", "overlap_px")

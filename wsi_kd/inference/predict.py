@@ -6,9 +6,11 @@ in float64, so that equal features give equal numbers wherever they are asked fo
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput, unknown_name
@@ -19,7 +21,30 @@ from wsi_kd.inference.slide_prediction import (
     StudentPrediction,
     TileClassScores,
 )
-from wsi_kd.mil.weno import TeacherStudent
+from wsi_kd.mil.abmil import Abmil, GatedAbmil
+from wsi_kd.mil.pooling import attention_pool
+from wsi_kd.mil.weno import TeacherStudent, TeacherStudentOutput
+
+READ_ALONE: Final = frozenset({Abmil, GatedAbmil})
+"""Teachers that pool what they read of each instance by itself."""
+TILES_AT_ONCE: Final = 4_096
+"""Tiles that these read at a time: products stay as fast, and what is held as small, whatever the slide."""
+
+
+class _Scored(NamedTuple):
+    """What a model says of a bag."""
+
+    output: TeacherStudentOutput
+    distances: Float[Tensor, "instances"]
+
+
+class _Block(NamedTuple):
+    """What is read of some instances of a bag."""
+
+    attention_logits: Float[Tensor, "instances"]
+    evidence: Float[Tensor, "instances classes"]
+    instance_logits: Float[Tensor, "instances positives"] | None
+    distances: Float[Tensor, "instances"]
 
 
 def predict_bag(
@@ -41,11 +66,8 @@ def predict_bag(
     _check_features(features)
     if student_pooling not in POOLINGS:
         raise unknown_name("student_pooling", student_pooling, POOLINGS)
-    instances = _instances(features).to(device)
-    offsets = torch.tensor([0, len(features)], dtype=torch.int64, device=device)
     with evaluating(model), torch.inference_mode():
-        output = model(instances, offsets)
-        distances = model.distances(instances)
+        output, distances = _scored(model, features, torch.device(device))
     attention_logits = _float64(output.attention_logits)
     branches, student = (
         None if logits is None else _float64(logits)
@@ -74,10 +96,48 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def _scored(model: TeacherStudent, features: FeatureArray, device: torch.device) -> _Scored:
+    """Score a bag: a large one by ABMIL and the student block by block, else at once.
+
+    Blocks change nothing but the order in which a matrix product adds up. Of a large bag, the copy in float32
+    and the hidden vectors of one block are held, and a few numbers a tile.
+    """
+    offsets = torch.tensor([0, len(features)], dtype=torch.int64, device=device)
+    teacher = model.teacher
+    if len(features) > TILES_AT_ONCE and isinstance(teacher, Abmil) and type(teacher) in READ_ALONE:
+        return _by_blocks(model, teacher, features, offsets=offsets)
+    instances = _instances(features).to(device)
+    return _Scored(model(instances, offsets), model.distances(instances))
+
+
+def _by_blocks(model: TeacherStudent, teacher: Abmil, features: FeatureArray, *, offsets: Tensor) -> _Scored:
+    blocks = [_read(model, teacher, _instances(rows).to(offsets.device)) for rows in _blocks(features)]
+    attention_logits, evidence, distances = (
+        torch.cat([getattr(block, name) for block in blocks])
+        for name in ("attention_logits", "evidence", "distances")
+    )
+    logits = [block.instance_logits for block in blocks if block.instance_logits is not None]
+    bag_logits = attention_pool(attention_logits, evidence, offsets)
+    student = torch.cat(logits) if logits else None
+    return _Scored(TeacherStudentOutput(bag_logits, attention_logits, evidence, student), distances)
+
+
+def _read(model: TeacherStudent, teacher: Abmil, instances: Tensor) -> _Block:
+    hidden = model.project(instances)
+    attention_logits, evidence = teacher.read(hidden)
+    student = None if model.student is None else model.student(hidden)
+    # the evidence is a view of a product that holds the gates as well: of a copy nothing else stays
+    return _Block(attention_logits, evidence.clone(), student, model.distances(instances))
+
+
+def _blocks(features: FeatureArray) -> Iterator[FeatureArray]:
+    return (features[first : first + TILES_AT_ONCE] for first in range(0, len(features), TILES_AT_ONCE))
+
+
 def _check_features(features: FeatureArray) -> None:
     if len(features) == 0:
         raise BadInput("a slide without tiles cannot be scored; expected at least one row of features")
-    if not np.isfinite(features).all():
+    if not all(np.isfinite(rows).all() for rows in _blocks(features)):
         raise BadInput("the features hold NaN or infinite values; embed the slide again")
 
 

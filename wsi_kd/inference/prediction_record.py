@@ -6,10 +6,10 @@ from typing import Any, Final, NamedTuple, cast
 from jaxtyping import Float64
 from numpy import ndarray
 
+from wsi_kd.core.places import without_folder, without_paths
 from wsi_kd.core.provenance import RESEARCH_ONLY, stamp
 from wsi_kd.core.records import StatusRow
 from wsi_kd.inference.calls import slide_call
-from wsi_kd.inference.export import without_folder, without_paths
 from wsi_kd.inference.prediction_schema import (
     KIND,
     ModelRecord,

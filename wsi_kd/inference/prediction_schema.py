@@ -4,7 +4,6 @@ No member holds a path, a slide's metadata or an image: a slide's id and file na
 patient.
 """
 
-import json
 from typing import (
     Annotated,
     Any,
@@ -12,15 +11,13 @@ from typing import (
     NotRequired,  # pydantic takes no other below Python 3.12
 )
 
-from pydantic import ConfigDict, Field, TypeAdapter, with_config
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
-from wsi_kd.core.provenance import schema_version
+from wsi_kd.core.json_schema import DESCRIBED, file_schema, schema_text
 from wsi_kd.core.records import SlideStatus
 
 KIND: Final = "prediction"
-DESCRIBED = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 @with_config(DESCRIBED)
@@ -169,22 +166,11 @@ class PredictionRecord(TypedDict):
     """sha256 of all other members in canonical form; added when the file is written."""
 
 
-class _WithoutTitles(GenerateJsonSchema):
-    """A member's name says what a generated title would."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
-
-
 def prediction_schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of the file as this version writes it."""
-    schema = TypeAdapter(PredictionRecord).json_schema(schema_generator=_WithoutTitles)
-    schema["required"].append("content_sha256")
-    schema["properties"]["schema_version"]["const"] = schema_version(KIND)
-    schema["properties"]["kind"]["const"] = KIND
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "prediction.json"}
+    return file_schema(PredictionRecord, kind=KIND, title="prediction.json")
 
 
 def prediction_schema_json() -> str:
     """Return the text of docs/schemas/prediction.schema.json."""
-    return json.dumps(prediction_schema(), indent=1, ensure_ascii=False) + "\n"
+    return schema_text(prediction_schema())

@@ -156,11 +156,10 @@ def select_cautiously(
     mean = _mean_logits(view_logits, candidates)
     _check_caution(caution, classes=mean.shape[1])
     confidence, predicted = torch.softmax(mean, dim=1).max(dim=1)
-    agree = (torch.stack([logits.argmax(dim=1) for logits in view_logits]) == predicted).all(dim=0)
+    by_view = torch.stack([logits.argmax(dim=1) for logits in view_logits])
     open_rows = candidates & (confidence > caution.threshold)
     if caution.require_agreement:
-        open_rows = open_rows & agree
-    same = torch.stack([logits.argmax(dim=1) for logits in view_logits])
+        open_rows = open_rows & (by_view == predicted).all(dim=0)
     rows = (
         _by_quota(
             confidence,
@@ -172,7 +171,7 @@ def select_cautiously(
         if caution.per_class
         else _most_confident(confidence, open_rows, caution.per_round)
     )
-    consistency = float((same == same[0]).all(dim=0).double().mean())
+    consistency = float((by_view == by_view[0]).all(dim=0).double().mean())
     return Selection(rows, predicted[rows], confidence[rows], consistency)
 
 

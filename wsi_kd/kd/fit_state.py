@@ -4,7 +4,6 @@ One safetensors file holds the tensors and, as metadata, the JSON of the rest: t
 by a kill between their writes. Random draws need no state, see `seeding`; generators that a loader owns do.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +16,10 @@ from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput, RunFailed
 from wsi_kd.core.files import publish
-from wsi_kd.core.tensors import tensors_below, tensors_hash
+from wsi_kd.core.tensors import sealed, tensors_below, tensors_hash, unsealed
 from wsi_kd.kd.evaluation import Evaluation
 
-SCHEMA: Final = "wsi_kd distillation state 2"
+SCHEMA: Final = "wsi_kd distillation state 3"
 HistoryRow: TypeAlias = dict[str, float | int]
 Facts: TypeAlias = dict[str, Any]
 
@@ -84,7 +83,7 @@ def save_state(
     stored = portable(tensors)
     facts["tensors_sha256"] = tensors_hash(stored)
     with publish(path) as temporary:
-        save_file(stored, temporary, metadata={"schema": SCHEMA, "state": json.dumps(facts)})
+        save_file(stored, temporary, metadata={"schema": SCHEMA, **sealed(facts, allow_nan=True)})
 
 
 def restore_state(
@@ -223,7 +222,7 @@ def _read(path: Path) -> tuple[Facts, dict[str, Tensor]]:
                     f"{path}: no distillation state of this version; delete it to train from the start"
                 )
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118  # not a mapping
-            return json.loads(header["state"]), tensors
+            return unsealed(header), tensors
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from wsi_kd.core.draws import WholeBatch, drawn_rows
+
 
 @torch.no_grad()
 def mine_hard_positives(
@@ -23,6 +25,7 @@ def mine_hard_positives(
     max_drop_fraction: float,
     symmetric: bool,
     generator: torch.Generator,
+    whole: WholeBatch | None = None,
 ) -> Bool[Tensor, "instances"]:
     """Return which instances the teacher may see (True); every bag keeps at least one.
 
@@ -30,7 +33,7 @@ def mine_hard_positives(
     (compared as logits), in positive bags; if `symmetric`, in negative bags too those of any positive class.
     At most floor(max_drop_fraction * size) of a bag are hidden, the most positive ones; if that would be all
     of them, the single most positive stays. `drop_probability` 1, `max_drop_fraction` 1 and not symmetric is
-    the paper's rule.
+    the paper's rule. `whole` is the batch that the bags belong to, where several processes share it.
     """
     sizes = offsets.diff()
     bags = torch.repeat_interleave(
@@ -43,7 +46,10 @@ def mine_hard_positives(
         hide &= classes > 0
     if drop_probability < 1.0:
         # drawn on the generator's device, so that CPU and GPU hide the same instances for a seed
-        draw = torch.rand(len(student_logits), generator=generator, device=generator.device)
+        def lots(rows: int) -> Tensor:
+            return torch.rand(rows, generator=generator, device=generator.device)
+
+        draw = drawn_rows(lots, len(student_logits), whole=whole)
         hide &= (draw < drop_probability).to(hide.device)
     allowed = (sizes * max_drop_fraction + 1e-9).floor().to(torch.int64)
     ranks = _rank_hidden(positivity, hide, offsets)

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
+from wsi_kd.core.draws import WholeBatch, drawn_rows
+
 
 class Cut(NamedTuple):
     """How packed bags are cut; on the CPU, where the sizes of bags are known without waiting for a GPU."""
@@ -27,10 +29,17 @@ class Cut(NamedTuple):
     """The bag of each piece."""
 
 
-def cut_bags(sizes: Int64[np.ndarray, "bags"], *, pieces: int, generator: torch.Generator) -> Cut:
+def cut_bags(
+    sizes: Int64[np.ndarray, "bags"],
+    *,
+    pieces: int,
+    generator: torch.Generator,
+    whole: WholeBatch | None = None,
+) -> Cut:
     """Cut bags of these sizes at random into `pieces` pieces each, the sizes of a bag's equal or one apart.
 
-    A bag of fewer instances becomes pieces of one.
+    A bag of fewer instances becomes pieces of one. `whole` is the batch that the bags belong to, where
+    several processes share it.
 
     >>> cut = cut_bags(np.array([4, 1]), pieces=2, generator=torch.Generator().manual_seed(0))
     >>> cut.offsets.tolist(), cut.bags.tolist()
@@ -39,7 +48,8 @@ def cut_bags(sizes: Int64[np.ndarray, "bags"], *, pieces: int, generator: torch.
     counts = np.minimum(sizes, pieces)
     bags = np.repeat(np.arange(len(sizes)), sizes)
     starts = np.cumsum(sizes) - sizes
-    shuffled = np.lexsort((torch.rand(len(bags), generator=generator).numpy(), bags))
+    lots = drawn_rows(lambda rows: torch.rand(rows, generator=generator), len(bags), whole=whole)
+    shuffled = np.lexsort((lots.numpy(), bags))
     piece = np.empty_like(bags)
     # dealt out like cards: the first of a shuffled bag to its first piece, the next to its second
     piece[shuffled] = (np.arange(len(bags)) - starts[bags]) % pieces + (np.cumsum(counts) - counts)[bags]

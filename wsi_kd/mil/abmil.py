@@ -7,7 +7,7 @@ are one matrix product h [V | U | W], and the gradient of h is one as well.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,13 @@ from torch import Tensor, nn
 
 from wsi_kd.mil.outputs import BagOutput
 from wsi_kd.mil.pooling import at_least_float32, attention_pool
+
+
+class InstanceReading(NamedTuple):
+    """What attention-based pooling needs of instances."""
+
+    attention_logits: Float[Tensor, "instances"]
+    evidence: Float[Tensor, "instances classes"]
 
 
 class Abmil(nn.Module):
@@ -36,11 +43,15 @@ class Abmil(nn.Module):
         keep: Bool[Tensor, "instances"] | None = None,
     ) -> BagOutput:
         """Score packed bags; instances whose `keep` is False get no attention."""
-        *gates, classified = fused_linear(instances, [*self.attention_layers(), self.bag_head])
-        attention_logits = at_least_float32(self.attention_head(self.gate(*gates)).squeeze(-1))
-        evidence = at_least_float32(classified)
+        attention_logits, evidence = self.read(instances)
         bag_logits = attention_pool(attention_logits, evidence, offsets, keep=keep)
         return BagOutput(bag_logits, attention_logits, evidence)
+
+    def read(self, instances: Float[Tensor, "instances hidden"]) -> InstanceReading:
+        """Return what a bag is pooled from; of each instance for itself, so they may come block by block."""
+        *gates, classified = fused_linear(instances, [*self.attention_layers(), self.bag_head])
+        attention_logits = at_least_float32(self.attention_head(self.gate(*gates)).squeeze(-1))
+        return InstanceReading(attention_logits, at_least_float32(classified))
 
     def evidence(self, instances: Float[Tensor, "instances hidden"]) -> Float[Tensor, "instances classes"]:
         """Return the evidence alone, which needs no attention."""

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from wsi_kd.core.draws import WholeBatch, drawn_rows
 from wsi_kd.mil.outputs import BagOutput, LossShares
 from wsi_kd.mil.pooling import (
     at_least_float32,
@@ -54,6 +55,8 @@ class Dtfd(nn.Module):
     def __init__(self, *, hidden_dim: int, attention_dim: int, classes: int, pseudo_bags: int = 4) -> None:
         super().__init__()
         self.pseudo_bags = pseudo_bags
+        self.whole: WholeBatch | None = None
+        """The batch that the instances belong to, where several processes share it."""
         self.instance_attention = _attention_network(hidden_dim, attention_dim)
         self.pseudo_bag_attention = _attention_network(hidden_dim, attention_dim)
         self.pseudo_bag_head = nn.Linear(hidden_dim, classes)
@@ -133,7 +136,10 @@ class Dtfd(nn.Module):
         if keep is not None:
             check_keep(keep, offsets)
         if self.training:
-            lots = torch.rand(instances, device=offsets.device).masked_fill(~kept, -1.0)
+            drawn = drawn_rows(
+                lambda rows: torch.rand(rows, device=offsets.device), instances, whole=self.whole
+            )
+            lots = drawn.masked_fill(~kept, -1.0)
             rank = descending_rank(lots, offsets)
         else:
             seen = F.pad(kept.cumsum(0), (1, 0))

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from wsi_kd.core.draws import WholeBatch, drawn_rows
 from wsi_kd.core.errors import BadInput, unknown_name
 from wsi_kd.mil.colors import COLOR_STATISTICS
 from wsi_kd.mil.image_networks import CHANNELS, IMAGE_NETWORKS
@@ -60,6 +61,8 @@ class LinearProjector(nn.Linear):
         super().__init__(feature_dim, hidden_dim)
         self.rectified = rectified
         self.noise = 0.0
+        self.whole: WholeBatch | None = None
+        """The batch that the features belong to, where several processes share it."""
 
     def learn_by(self, *, noise: float) -> None:
         """Set the noise of training; no weight and no prediction depends on it."""
@@ -71,7 +74,9 @@ class LinearProjector(nn.Linear):
         """Project features, which `scaling` standardizes unless they are already."""
         affine = Affine(self.weight, self.bias)
         noise = self.noise if self.training else 0.0
-        return project_features(features, scaling, affine, noise=noise, rectified=self.rectified)
+        return project_features(
+            features, scaling, affine, noise=noise, rectified=self.rectified, whole=self.whole
+        )
 
 
 def project_features(
@@ -81,6 +86,7 @@ def project_features(
     *,
     noise: float,
     rectified: bool,
+    whole: WholeBatch | None = None,
 ) -> Float[Tensor, "instances hidden"]:
     """Project features, `scaling` None if they are standardized; noise is added where there is gradient."""
     summed = (
@@ -89,7 +95,8 @@ def project_features(
         else scaled_linear(features, scaling, affine)
     )
     if noise > 0.0 and torch.is_grad_enabled():
-        drawn = torch.randn(len(summed), affine.weight.shape[1], device=summed.device)
+        width, device = affine.weight.shape[1], summed.device
+        drawn = drawn_rows(lambda rows: torch.randn(rows, width, device=device), len(summed), whole=whole)
         summed = summed + nn.functional.linear(noise * drawn, affine.weight)
     return torch.relu_(summed) if rectified else summed
 

@@ -11,6 +11,7 @@ from wsi_kd.report.probabilities import calibration_section, decision_section
 from wsi_kd.report.provenance import provenance_section
 from wsi_kd.report.rates import curve_section
 from wsi_kd.report.record import RECIPE_NAMES, RunRecord
+from wsi_kd.report.reporting_section import reporting_section
 from wsi_kd.report.scores import score_section, training_section
 from wsi_kd.report.subgroups import subgroup_section
 from wsi_kd.report.tile_scores import tile_section
@@ -42,6 +43,7 @@ def build_page(record: RunRecord) -> Page:
             last_epoch_section(metrics),
             training_section(record.models),
             timing_section(record.jobs),
+            reporting_section(record.reporting),
             provenance_section(record),
         ),
     )

@@ -15,6 +15,7 @@ STATUS_MEANINGS = {
     SlideStatus.MISSING_MPP: "resolution unknown",
     SlideStatus.TOO_COARSE: "scanned coarser than the tiles ask for",
     SlideStatus.UNREADABLE: "file cannot be opened or read",
+    SlideStatus.READER_CRASHED: "reading it crashes, hangs or exhausts the memory",
     SlideStatus.DAMAGED_TILES: "too many tiles cannot be read",
     SlideStatus.TOO_FEW_TILES: "fewer tiles than asked for",
     SlideStatus.MISSING_FEATURES: "no features among those given",

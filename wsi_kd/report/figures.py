@@ -53,18 +53,24 @@ def interval_chart(name: str, estimates: Sequence[Estimate], *, metric: str, con
     with chart_style(name):
         figure = Figure(figsize=(6.6, 0.7 + 0.34 * len(estimates)), layout="constrained")
         axes = figure.subplots()
-        for row, estimate in enumerate(estimates):
-            if estimate.low is not None and estimate.high is not None:
-                axes.plot([estimate.low, estimate.high], [row, row], color=COLORS[0], linewidth=2.2)
-            axes.plot(estimate.value, row, "o", color=COLORS[0], markersize=6)
-        axes.axvline(0.5, color=INK, linewidth=0.8, linestyle="dashed")
+        draw_intervals(axes, estimates, line_at=0.5, name_length=NAME_LENGTH)
         lows = [0.5 if row.low is None else row.low for row in estimates]
-        axes.set(xlim=(min(0.45, *lows) - 0.02, 1.01), ylim=(len(estimates) - 0.5, -0.5), xlabel=metric)
-        names = [plain_text(estimate.name, limit=NAME_LENGTH) for estimate in estimates]
-        axes.set_yticks(range(len(estimates)), names)
-        axes.grid(visible=False, axis="y")
+        axes.set(xlim=(min(0.45, *lows) - 0.02, 1.01), xlabel=metric)
         description = f"{metric} of each model with its {confidence:.0%} interval; the dashed line is chance."
         return inline_svg(figure, name=name, title=f"{metric}, all models", description=description)
+
+
+def draw_intervals(axes: Axes, estimates: Sequence[Estimate], *, line_at: float, name_length: int) -> None:
+    """Draw a dot and its interval a row, from the top, and a dashed line across all rows."""
+    for row, estimate in enumerate(estimates):
+        if estimate.low is not None and estimate.high is not None:
+            axes.plot([estimate.low, estimate.high], [row, row], color=COLORS[0], linewidth=2.2)
+        axes.plot(estimate.value, row, "o", color=COLORS[0], markersize=6)
+    axes.axvline(line_at, color=INK, linewidth=0.8, linestyle="dashed")
+    axes.set_ylim(len(estimates) - 0.5, -0.5)
+    names = [plain_text(estimate.name, limit=name_length) for estimate in estimates]
+    axes.set_yticks(range(len(estimates)), names)
+    axes.grid(visible=False, axis="y")
 
 
 def training_chart(name: str, runs: Sequence[TrainingRun], *, panels: Mapping[str, str]) -> str:

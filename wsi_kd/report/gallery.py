@@ -44,6 +44,9 @@ def gallery_section(cards: Sequence[Card]) -> Section:
         "lie; overlapping tiles are averaged by area. Attention x tiles: 1 is an even spread. "
         "Single tiles are the slide's own pixels at the resolution the model saw, by the score above them."
     )
+    unseen = sum(not card.pictures for card in cards)
+    if unseen:
+        lead += f" {unseen} of these {len(cards)} slides have no picture; each says why."
     blocks: list[Block] = [Note(lead)]
     for kind, title in HEADINGS.items():
         chosen = tuple(card for card in cards if card.right is kind)

@@ -40,13 +40,13 @@ def choose_slides(models: Sequence[ModelRun], *, count: int, negative: str) -> l
     seed = min(model.seed for model in models if model.recipe == recipe)
     score = "student" if with_student else "teacher"
     chosen = [
-        Chosen(model, row, score, right=_is_right(row, score, negative))
+        Chosen(model, row, score, right=is_right(row, score, negative))
         for model in models
         if (model.recipe, model.seed) == (recipe, seed)
         for row in model.test
         if score_of(row, score) is not None
     ]
-    ordered = sorted(chosen, key=lambda one: (-_sureness(one.row, score), one.row.slide_id))
+    ordered = sorted(chosen, key=lambda one: (-sureness(one.row, score), one.row.slide_id))
     right, wrong, unlabeled = ([one for one in ordered if one.right is kind] for kind in (True, False, None))
     if not right and not wrong:
         return unlabeled[:count]
@@ -70,13 +70,15 @@ def _has_student(model: ModelRun) -> bool:
     return any(row.student_probability is not None for row in model.test)
 
 
-def _is_right(row: PredictionRow, score: str, negative: str) -> bool | None:
+def is_right(row: PredictionRow, score: str, negative: str) -> bool | None:
+    """Tell whether the call by a score fits the label; None without one."""
     if not row.label:
         return None
     return (row.label != negative) == ((score_of(row, score) or 0.0) >= threshold_of(row, score))
 
 
-def _sureness(row: PredictionRow, score: str) -> float:
+def sureness(row: PredictionRow, score: str) -> float:
+    """Return the distance from the threshold as a share of the way to 0 or 1."""
     probability, threshold = score_of(row, score) or 0.0, threshold_of(row, score)
     room = 1.0 - threshold if probability >= threshold else threshold
     return abs(probability - threshold) / room if room > 0 else 0.0

@@ -10,6 +10,15 @@ SMALLEST_P = 0.001
 TO = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a count before its noun.
+
+    >>> counted(1, "slide"), counted(20000, "slide")
+    ('1 slide', '20,000 slides')
+    """
+    return f"{count:,} {noun if count == 1 else f'{noun}s'}"
+
+
 def count_cell(value: int) -> Cell:
     """Show a count.
 

@@ -127,18 +127,25 @@ def _tiles(reader: SlideReader, overlay: Overlay, level: Level) -> Iterator[byte
 
 
 def _read(reader: SlideReader, level: Level, *, corner_px: tuple[int, int]) -> Pixels:
-    """Read a whole tile; one at the right or lower edge goes on past the bounds, where viewers cut it."""
+    """Read a whole tile; one at the right or lower edge goes on past the bounds, where viewers cut it.
+
+    Of a level smaller than a tile no more is read than a square around it: at a few pixels for the whole
+    slide a tile's width would be many times the slide's.
+    """
     x, y, _, _ = reader.bounds
+    edge_px = min(TILE_PX, max(level.width_px, level.height_px))
     plan = plan_read(
         reader.level_downsamples,
         slide_mpp=1.0,
         tile_mpp=level.level0_px_per_px,
-        tile_px=TILE_PX,
+        tile_px=edge_px,
         mpp_tolerance=1e-6,
     )
-    return read_tile(
+    pixels = read_tile(
         reader,
         x_level0_px=x + round(corner_px[0] * level.level0_px_per_px),
         y_level0_px=y + round(corner_px[1] * level.level0_px_per_px),
         plan=plan,
     )
+    beyond = TILE_PX - edge_px
+    return pixels if not beyond else np.pad(pixels, ((0, beyond), (0, beyond), (0, 0)), mode="edge")

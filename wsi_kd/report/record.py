@@ -9,6 +9,7 @@ from jaxtyping import Float64
 from wsi_kd.evaluation.schema import Metrics
 from wsi_kd.inference.tables import PredictionRow
 from wsi_kd.report.page import Card
+from wsi_kd.report.reporting_schema import ReportingItems
 from wsi_kd.report.slide_quality import SlideQuality
 from wsi_kd.report.timings import JobTiming
 
@@ -43,6 +44,7 @@ class RunRecord(NamedTuple):
     """Sections as the artifacts recorded them, not as a settings file says now."""
     git: str
     commands: tuple[str, ...]
+    reporting: ReportingItems
 
 
 RECIPE_NAMES = {

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from wsi_kd.report.figures import COLORS, Estimate
-from wsi_kd.report.svg import INK, chart_style, inline_svg
-from wsi_kd.report.text import plain_text
+from wsi_kd.report.figures import Estimate, draw_intervals
+from wsi_kd.report.svg import chart_style, inline_svg
 
 NAME_LENGTH = 60
 CHARTED = 30
@@ -29,16 +28,9 @@ def difference_chart(name: str, differences: Sequence[Estimate], *, metric: str,
     with chart_style(name):
         figure = Figure(figsize=(7.4, 0.7 + 0.34 * len(differences)), layout="constrained")
         axes = figure.subplots()
-        for row, difference in enumerate(differences):
-            if difference.low is not None and difference.high is not None:
-                axes.plot([difference.low, difference.high], [row, row], color=COLORS[0], linewidth=2.2)
-            axes.plot(difference.value, row, "o", color=COLORS[0], markersize=6)
-        axes.axvline(0.0, color=INK, linewidth=0.8, linestyle="dashed")
+        draw_intervals(axes, differences, line_at=0.0, name_length=NAME_LENGTH)
         shown = f"difference in {metric}"
-        axes.set(xlim=(-reach, reach), ylim=(len(differences) - 0.5, -0.5), xlabel=shown)
-        names = [plain_text(difference.name, limit=NAME_LENGTH) for difference in differences]
-        axes.set_yticks(range(len(differences)), names)
-        axes.grid(visible=False, axis="y")
+        axes.set(xlim=(-reach, reach), xlabel=shown)
         description = (
             f"{shown} of each pair with its {confidence:.0%} interval; the dashed line is no difference."
         )

@@ -21,6 +21,8 @@ EXPECTED: Final = {
     "tuple_type": "a list",
 }
 """What pydantic's types of errors are in words of a file."""
+MAX_SHOWN: Final = 200
+"""Letters of a value that an error repeats."""
 OF_A_UNION: Final = re.compile(r"constrained-\w+|bool|int|float|str|(tuple|list)\[.*\]")
 """How pydantic names a type among several that a value may have, at the end of a location."""
 
@@ -68,10 +70,15 @@ def _explain(fault: Any, model: type[BaseModel]) -> str:
     if fault["type"] == "value_error":  # a rule between keys: it says itself what it found
         return f"{location}: {fault['ctx']['error']}".removeprefix(": ")
     if fault["type"] in EXPECTED:
-        return f"{location}: expected {EXPECTED[fault['type']]}, found {fault['input']!r}"
+        return f"{location}: expected {EXPECTED[fault['type']]}, found {_shown(fault['input'])}"
     if fault["type"] == "missing":
         return f"{location}: it is missing"
-    return f"{location}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r}"
+    return f"{location}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {_shown(fault['input'])}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _near(name: str, known: list[str]) -> str:

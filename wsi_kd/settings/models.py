@@ -18,6 +18,7 @@ from wsi_kd.settings.recipes import (
     SpectralSettings,
     TeacherName,
 )
+from wsi_kd.settings.shared_training import not_shared
 
 
 class SplitSettings(Section):
@@ -173,6 +174,9 @@ class TrainSettings(Section):
     """auto: bfloat16 for matrix products on a GPU, float32 on a CPU."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    processes: int = Field(default=1, ge=1)
+    """Processes that train one model together, each on a card of its own or a share of the cores: a step's
+    slides are split over them, so give bags_per_step and token_budget room; see docs/performance.md."""
     weno: WenoSettings = WenoSettings()
     instance: InstanceSettings = InstanceSettings()
     ins: InsSettings = InsSettings()
@@ -207,6 +211,18 @@ class TrainSettings(Section):
                 "set distill.attention_weight to 0"
             )
         return self
+
+    @model_validator(mode="after")
+    def _processes_can_share(self) -> Self:
+        if self.processes > 1 and (reason := not_shared(self.recipes, self.projectors)):
+            raise ValueError(f"processes {self.processes}: {reason}")
+        return self
+
+    @property
+    def projectors(self) -> tuple[str, ...]:
+        """Projectors of all recipes."""
+        small = () if "distill" not in self.recipes else (self.distill.projector or self.projector,)
+        return (self.projector, *small)
 
     @model_validator(mode="after")
     def _layer_can_have_gates(self) -> Self:

@@ -1,6 +1,7 @@
 """Settings of the run as a whole: its manifest, where results go, what may fail."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -24,3 +25,6 @@ class RunSettings(Section):
     """How many slides may end with a status other than ok before the finished run counts as failed."""
     slides_per_job: int = Field(default=16, ge=1)
     """Slides that one job of mask, tile and embed works through."""
+    track_slides: Literal["hashed", "inputs"] = "hashed"
+    """How Snakemake notices a changed slide or annotation: by a hash of its size and time, so that no file
+    name reaches its logs and metadata, or (inputs) by its path, as remote storage needs it."""

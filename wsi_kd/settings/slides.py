@@ -21,7 +21,7 @@ class SlidesSettings(Section):
     """Fall back to the objective power (10 / power um/px) where the metadata hold no resolution."""
     max_anisotropy: float = Field(default=0.05, ge=0)
     """Share by which a pixel may be longer than wide or wider than long: up to it the geometric mean of both
-    edges is used, beyond it the slide ends as missing_mpp; see docs/scale.md."""
+    edges is used, beyond it the slide ends as missing_mpp; see docs/resolution.md."""
     color: Literal["as_stored", "srgb"] = "as_stored"
     """as_stored: pixels as the file holds them; srgb: through the slide's ICC profile, where it has one, for
     tiles and thumbnails alike; see docs/color.md."""
@@ -146,9 +146,14 @@ class EmbedSettings(Section):
     dtype: Literal["float16", "float32"] = "float16"
     """How features are stored; pixels are stored as uint8."""
     batch_size: int = Field(default=64, ge=1)
-    """Tiles a forward pass."""
+    """Tiles that are handed to the encoder at once, of one slide or several: a pass on a GPU; on a CPU
+    16 tiles are a pass, in any batch."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 on a GPU, float32 on a CPU."""
+    """auto: bfloat16 on a GPU, float32 on a CPU. Features of the first tiles are held against float32 and
+    refused below a cosine of 0.999."""
+    compile: bool = False
+    """Have torch compile the network, on a GPU: a minute at the start of each job, then faster; held against
+    float32 as well."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     max_damaged_fraction: float = Field(default=0.05, ge=0, le=1)

@@ -1,5 +1,6 @@
 """What may be told of a slide on a page: format, vendor, scanner, objective; never whose tissue it is."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -11,10 +12,12 @@ SCANNER_KEYS = (
     "hamamatsu.Product",
     "leica.device-model",
     "dicom.ManufacturerModelName",
-    "aperio.ScanScope ID",
 )
+SERIAL_KEY = "aperio.ScanScope ID"
+"""Serial number of the scanner, which identifies a hospital's machine: told as a short hash."""
 OBJECTIVE_KEYS = ("openslide.objective-power", "aperio.AppMag", "hamamatsu.SourceLens")
 MAX_LETTERS = 60
+HASH_LETTERS = 8
 
 
 class SlideFacts(NamedTuple):
@@ -34,9 +37,15 @@ def slide_facts(reader: SlideReader) -> SlideFacts:
     return SlideFacts(
         reader.format,
         vendor=_first(reader.properties, VENDOR_KEYS),
-        scanner=_first(reader.properties, SCANNER_KEYS),
+        scanner=_first(reader.properties, SCANNER_KEYS) or _scanscope(reader.properties),
         objective=_first(reader.properties, OBJECTIVE_KEYS),
     )
+
+
+def _scanscope(properties: Mapping[str, str]) -> str:
+    """Tell Aperio's scanners apart without their serial numbers."""
+    serial = properties.get(SERIAL_KEY, "").strip()
+    return f"ScanScope {hashlib.sha256(serial.encode()).hexdigest()[:HASH_LETTERS]}" if serial else ""
 
 
 def _first(properties: Mapping[str, str], keys: tuple[str, ...]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import openslide
 
 from wsi_kd.core.errors import SlideProblem
+from wsi_kd.slides.declared import refuse_endless_mirax, refuse_vast_tiles
 from wsi_kd.slides.image_reader import open_image
 from wsi_kd.slides.openslide_reader import OpenSlideReader
 from wsi_kd.slides.protocol import Background, SlideReader, unreadable
@@ -51,6 +52,8 @@ def open_by_content(path: Path, *, background: Background) -> SlideReader:
     if not head:
         raise unreadable("the file is empty (0 bytes); copy it again")
     _check_mirax(path)
+    if head.startswith(_TIFF):
+        refuse_vast_tiles(path)
     vendor = openslide.OpenSlide.detect_format(path)
     if vendor is None:
         return _reader_for(head)(path, background=background)
@@ -153,6 +156,7 @@ def _mirax_parts(index: Path) -> list[str]:
     parser = ConfigParser(interpolation=None, strict=False, allow_no_value=True)
     try:
         parser.read_string(index.read_text(encoding="utf-8-sig", errors="replace"))
+        refuse_endless_mirax(parser, name=f"{index.parent.name}/{index.name}")
         parts = dict(parser["DATAFILE"])
         listed = [parts[f"file_{number}"] for number in range(int(parts["file_count"]))]
         return [parser["HIERARCHICAL"]["indexfile"], *listed]

@@ -20,6 +20,7 @@ _TRANSFER_SYNTAXES = {
     "1.2.840.10008.1.2.4.91": "JPEG2000",
 }
 """DICOM's transfer syntaxes that OpenSlide reads."""
+_IMAGE_NAMES = ("label", "macro", "thumbnail", "overview", "map", "barcode", "localizer")
 _MIRAX_FORMAT = "mirax.LAYER_0_LEVEL_0_SECTION.IMAGE_FORMAT"
 UNKNOWN = "unknown"
 
@@ -64,11 +65,19 @@ def describe_file(reader: SlideReader) -> SlideFile:
         levels=tuple(_level(reader, level) for level in range(len(reader.level_dimensions))),
         bounds=reader.bounds,
         background=reader.background,
-        associated=dict(reader.associated),
+        associated=_associated(reader),
         compression=compression,
         icc_bytes=len(profile) if profile else 0,
         unstored=unstored,
     )
+
+
+def _associated(reader: SlideReader) -> dict[str, tuple[int, int]]:
+    """Name the other images by the words that formats know; one that somebody named gets a number."""
+    return {
+        name if name.casefold() in _IMAGE_NAMES else f"image {number}": size
+        for number, (name, size) in enumerate(reader.associated.items(), start=1)
+    }
 
 
 def _level(reader: SlideReader, level: int) -> StoredLevel:

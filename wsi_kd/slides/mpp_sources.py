@@ -1,6 +1,6 @@
 """Where files keep their resolution: every entry that some scanner or writer uses, in one order.
 
-Units, conventions and their traps are listed in docs/scale.md.
+Units, conventions and their traps are listed in docs/resolution.md.
 """
 
 import math

@@ -13,10 +13,12 @@ from types import TracebackType
 import openslide
 from openslide import lowlevel
 
+from wsi_kd.core.floors import refuse_below
 from wsi_kd.core.shapes import Pixels
 from wsi_kd.core.units import Box
 from wsi_kd.slides.composite import background_color
 from wsi_kd.slides.identity import FileIdentity, check_unchanged, identity_of
+from wsi_kd.slides.ledger import LEDGER
 from wsi_kd.slides.premultiplied import Premultiplied, on_background, read_premultiplied
 from wsi_kd.slides.protocol import WHITE, Background, unreadable
 
@@ -28,6 +30,7 @@ class OpenSlideReader:
     """A `SlideReader` over openslide-python; everything but pixels is read once, when it is opened."""
 
     def __init__(self, path: Path, *, background: Background) -> None:
+        refuse_below("OpenSlide", openslide.__library_version__)
         self.path = path
         self._background: Background = background
         self._identity = identity_of(path)
@@ -74,12 +77,17 @@ class OpenSlideReader:
         """
         where = ((x_level0_px, y_level0_px), level, (width_px, height_px))
         slide = self._current()
-        try:
-            pixels = _pixels(slide, where)
-        except openslide.OpenSlideError as error:
-            pixels = self._read_anew(slide, where, first=error)
+        with LEDGER.reading(self.path):
+            try:
+                pixels = _pixels(slide, where)
+            except openslide.OpenSlideError as error:
+                pixels = self._read_anew(slide, where, first=error)
         check_unchanged(self.path, self._identity)
         return on_background(pixels, self.background)
+
+    def bound_cache(self, most_bytes: int) -> None:
+        """Let OpenSlide keep at most so many bytes of decoded tiles, 4 a pixel; by itself it keeps 32 MiB."""
+        self._current().set_cache(openslide.OpenSlideCache(most_bytes))
 
     def close(self) -> None:
         """Release the file; closing twice is harmless."""

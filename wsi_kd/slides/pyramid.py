@@ -42,6 +42,20 @@ class Thumbnail(NamedTuple):
     origin: tuple[int, int]
 
 
+class OverviewPlan(NamedTuple):
+    """How an overview is read: all of `level` within the bounds, shrunk by `scale`."""
+
+    level: int
+    width_px: int
+    """Of the bounds, in pixels of `level`."""
+    height_px: int
+    scale: float
+    """Edge of an overview's pixel in pixels of `level`, not rounded."""
+    level0_px_per_px: float
+    origin: tuple[int, int]
+    """Corner of the bounds in level-0 pixels."""
+
+
 def plan_read(
     level_downsamples: tuple[float, ...],
     *,
@@ -102,15 +116,26 @@ def read_thumbnail(
         SlideProblem: unreadable, when a region is damaged, there are more pixels than can be read, or the
             color profile is damaged.
     """
-    change = recolor(reader, color)
+    change, plan = recolor(reader, color), plan_overview(reader, slide_mpp=slide_mpp, mpp=thumbnail_mpp)
+    size_px = (plan.width_px, plan.height_px)
+    pixels = read_reduced(reader, corner=plan.origin, level=plan.level, size_px=size_px, scale=plan.scale)
+    return Thumbnail(pixels if change is None else change(pixels), plan.level0_px_per_px, plan.origin)
+
+
+def plan_overview(reader: SlideReader, *, slide_mpp: float, mpp: float) -> OverviewPlan:
+    """Choose the level of an overview of `mpp`, or coarser where it would have more than `MAX_THUMBNAIL_PX`.
+
+    Raises:
+        SlideProblem: unreadable, where that level has more pixels than can be read.
+    """
     x, y, width, height = reader.bounds
     smallest = math.sqrt(width * height / MAX_THUMBNAIL_PX)
-    ratio = max(thumbnail_mpp / slide_mpp, smallest, 1.0)
+    ratio = max(mpp / slide_mpp, smallest, 1.0)
     level = nearest_finer(reader.level_downsamples, ratio)
     downsample = reader.level_downsamples[level]
-    size_px = (_covering(width / downsample), _covering(height / downsample))
-    pixels = read_reduced(reader, corner=(x, y), level=level, size_px=size_px, scale=ratio / downsample)
-    return Thumbnail(pixels if change is None else change(pixels), ratio, (x, y))
+    width_px, height_px = (_covering(length / downsample) for length in (width, height))
+    _check_readable(level, (width_px, height_px))
+    return OverviewPlan(level, width_px, height_px, ratio / downsample, ratio, (x, y))
 
 
 def nearest_finer(level_downsamples: tuple[float, ...], ratio: float) -> int:
@@ -141,11 +166,7 @@ def read_reduced(
         SlideProblem: unreadable, when the region is damaged or larger than can be read.
     """
     width, height = size_px
-    if width * height > MAX_READ_PX:
-        reason = (
-            f"no level coarse enough: level {level} has {width}x{height} px; export it as a pyramidal TIFF"
-        )
-        raise SlideProblem(SlideStatus.UNREADABLE, reason)
+    _check_readable(level, size_px)
     if width <= BLOCK_PX and height <= BLOCK_PX:
         x, y = corner
         pixels = reader.read_region(
@@ -156,6 +177,15 @@ def read_reduced(
     return resize_by(
         _read_blocks(reader, corner=corner, level=level, size_px=size_px, factor=factor), scale / factor
     )
+
+
+def _check_readable(level: int, size_px: tuple[int, int]) -> None:
+    width, height = size_px
+    if width * height > MAX_READ_PX:
+        reason = (
+            f"no level coarse enough: level {level} has {width}x{height} px; export it as a pyramidal TIFF"
+        )
+        raise SlideProblem(SlideStatus.UNREADABLE, reason)
 
 
 def _read_blocks(

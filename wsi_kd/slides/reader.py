@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from wsi_kd.slides.formats import open_by_content
+from wsi_kd.slides.ledger import LEDGER
 from wsi_kd.slides.protocol import WHITE, Background, SlideReader
 
 __all__ = ["WHITE", "Background", "SlideReader", "open_slide"]
@@ -17,6 +18,9 @@ def open_slide(path: Path, *, background: Background) -> SlideReader:
             (white where the slide names none), or always white.
 
     Raises:
-        SlideProblem: unreadable, for a file that is absent, empty, of a foreign format or damaged.
+        SlideProblem: unreadable, for a file that is absent, empty, of a foreign format or damaged;
+            reader_crashed, for one that has killed a process that read it.
     """
-    return open_by_content(path, background=background)
+    LEDGER.check(path)
+    with LEDGER.reading(path):
+        return open_by_content(path, background=background)

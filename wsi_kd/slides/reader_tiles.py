@@ -2,13 +2,27 @@
 
 import copy
 import threading
+from collections.abc import Callable, Sequence
 
-from wsi_kd.core.errors import WsiKdError
-from wsi_kd.core.shapes import Pixels
+from wsi_kd.core.errors import SlideProblem, WsiKdError
+from wsi_kd.core.shapes import Pixels, TileBatch
 from wsi_kd.slides.protocol import SlideReader, unreadable
 from wsi_kd.slides.pyramid import ReadPlan, read_tile
 
 MAX_REASON = 300
+
+
+def read_each(
+    read: Callable[[int, int, Pixels], object], corners: Sequence[tuple[int, int]], out: TileBatch
+) -> dict[int, SlideProblem]:
+    """Read tiles one after the other into `out`; return those that are damaged by their place in it."""
+    problems = {}
+    for number, ((x, y), pixels) in enumerate(zip(corners, out, strict=True)):
+        try:
+            read(x, y, pixels)
+        except SlideProblem as problem:
+            problems[number] = problem
+    return problems
 
 
 class OwnReaders:
@@ -67,6 +81,10 @@ class ReaderTiles:
             return pixels
         out[...] = pixels
         return out
+
+    def read_many(self, corners: Sequence[tuple[int, int]], out: TileBatch) -> dict[int, SlideProblem]:
+        """Read the tiles at level-0 corners into `out`; return those that are damaged."""
+        return read_each(self.read, corners, out)
 
     def close(self) -> None:
         """Close the handles that were opened for threads."""

@@ -1,6 +1,9 @@
 """Tiles of a source in other colors than it stores them in."""
 
-from wsi_kd.core.shapes import Pixels
+from collections.abc import Sequence
+
+from wsi_kd.core.errors import SlideProblem
+from wsi_kd.core.shapes import Pixels, TileBatch
 from wsi_kd.slides.icc import Color, Recolor, recolor
 from wsi_kd.slides.protocol import SlideReader
 from wsi_kd.slides.tile_source import TileSource
@@ -35,6 +38,14 @@ class RecoloredTiles:
             return pixels
         out[...] = pixels
         return out
+
+    def read_many(self, corners: Sequence[tuple[int, int]], out: TileBatch) -> dict[int, SlideProblem]:
+        """Read the tiles at level-0 corners into `out`; return those that are damaged."""
+        problems = self._source.read_many(corners, out)
+        for number, pixels in enumerate(out):
+            if number not in problems:
+                pixels[...] = self._change(pixels)
+        return problems
 
     def close(self) -> None:
         """Close the source that this one stands on."""

@@ -17,6 +17,7 @@ from wsi_kd.core.errors import WsiKdError
 from wsi_kd.core.shapes import Pixels
 from wsi_kd.slides.composite import composite
 from wsi_kd.slides.identity import FileIdentity, check_unchanged, identity_of
+from wsi_kd.slides.ledger import LEDGER
 from wsi_kd.slides.protocol import WHITE, Background, unreadable
 from wsi_kd.slides.segments import LevelGrid, SegmentCache, SegmentSource
 
@@ -78,7 +79,8 @@ class SegmentReader:
         parts = list(_parts(source.grids[level], corner, size_px=(width_px, height_px)))
         self._cache.make_room_for(len(parts) * _segment_bytes(source.grids[level]))
         try:
-            region = self._assemble(source, level, parts, size_px=(width_px, height_px))
+            with LEDGER.reading(self.path):
+                region = self._assemble(source, level, parts, size_px=(width_px, height_px))
         except (WsiKdError, MemoryError):
             raise
         except Exception as error:  # decoders raise whatever they like over damaged bytes

@@ -6,6 +6,7 @@ of tiles) is refused with a reason, and then the slide's reader reads it.
 """
 
 import os
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,9 @@ from jaxtyping import Int64
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.shapes import Pixels
 from wsi_kd.slides.jpeg_stream import JpegStreams
+from wsi_kd.slides.ledger import LEDGER
 from wsi_kd.slides.protocol import SlideReader, unreadable
+from wsi_kd.slides.tiff_layout import pages_of
 
 ONE_GRID = ("openslide/aperio", "openslide/generic-tiff", "openslide/philips", "tiff/")
 """Formats whose levels are one grid of tiles without overlap; others (Leica, Ventana, Trestle) shift them."""
@@ -55,8 +58,9 @@ class StoredGrid(NamedTuple):
 class StoredTiles:
     """One level's tiles, read through one descriptor; threads and forked children may share it."""
 
-    def __init__(self, descriptor: int, grid: StoredGrid, streams: JpegStreams) -> None:
-        """Take over an open file descriptor, which `close` closes."""
+    def __init__(self, path: Path, descriptor: int, *, grid: StoredGrid, streams: JpegStreams) -> None:
+        """Take over an open descriptor of the file at `path`, which `close` closes."""
+        self._path = path
         self.grid = grid
         self._streams = streams
         self._shape = (grid.tile_height_px, grid.tile_width_px, CHANNELS)
@@ -72,7 +76,8 @@ class StoredTiles:
             SlideProblem: unreadable, when its bytes are damaged; what a decoder would only warn of counts.
         """
         try:
-            pixels: Pixels = simplejpeg.decode_jpeg(self.stream(index), "RGB", buffer=out)
+            with LEDGER.reading(self._path):
+                pixels: Pixels = simplejpeg.decode_jpeg(self.stream(index), "RGB", buffer=out)
             if pixels.shape != self._shape:
                 raise ValueError(f"{pixels.shape[1]}x{pixels.shape[0]} px stored")
         except (ValueError, OSError) as error:
@@ -131,9 +136,14 @@ def open_stored_tiles(reader: SlideReader, level: int) -> StoredTiles:
     if not reader.format.startswith(ONE_GRID):
         raise NoStoredTiles(f"{reader.format} does not store a level as one plain grid of tiles")
     try:
-        with reader.path.open("rb") as file, tifffile.TiffFile(file) as tiff:
+        with (
+            LEDGER.reading(reader.path),
+            reader.path.open("rb") as file,
+            tifffile.TiffFile(file) as tiff,
+        ):
             page = _page_of(tiff, reader, level)
-            return StoredTiles(os.dup(file.fileno()), _grid(page), _streams(page, reader.format))
+            grid, streams = _grid(page), _streams(page, reader.format)
+            return StoredTiles(reader.path, os.dup(file.fileno()), grid=grid, streams=streams)
     except NoStoredTiles:
         raise
     except Exception as error:  # a header that tifffile stumbles over may still suit OpenSlide
@@ -144,7 +154,7 @@ def open_stored_tiles(reader: SlideReader, level: int) -> StoredTiles:
 
 def _page_of(tiff: tifffile.TiffFile, reader: SlideReader, level: int) -> Any:
     """Return the only tiled page of the level's size; Philips pads its pages, there the order tells."""
-    pages = [page for top in tiff.pages for page in (top, *(top.pages or ()))]
+    pages = [page for top in pages_of(tiff) for page in (top, *(top.pages or ()))]
     tiled = [page for page in pages if page.is_tiled]
     wanted = reader.level_dimensions[level]
     if reader.format == PADDED and len(tiled) == len(reader.level_dimensions):

@@ -5,9 +5,11 @@ what does not lie in the file as one plain grid of JPEG tiles is read through th
 belongs to all threads of a process: a thread that reads through the reader has a handle of its own.
 """
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from wsi_kd.core.shapes import Coords, Pixels
+from wsi_kd.core.errors import SlideProblem
+from wsi_kd.core.shapes import Coords, Pixels, TileBatch
 from wsi_kd.slides.offset_tiles import OffsetTiles
 from wsi_kd.slides.protocol import SlideReader
 from wsi_kd.slides.pyramid import BLOCK_PX, ReadPlan
@@ -28,6 +30,17 @@ class TileSource(Protocol):
 
         Raises:
             SlideProblem: unreadable, when the tile is damaged; other tiles can still be read.
+        """
+        ...
+
+    def read_many(self, corners: Sequence[tuple[int, int]], out: TileBatch) -> dict[int, SlideProblem]:
+        """Read the tiles at level-0 corners into `out`, each contiguous.
+
+        Neighbors in a row, one after the other, are read fastest, and a tile for which another thread is
+        decoding comes last.
+
+        Returns:
+            Those that are damaged, by their place in `corners`; their pixels are undefined.
         """
         ...
 

@@ -1,36 +1,36 @@
 """Step embed: tiles -> features by a frozen encoder, one HDF5 a slide, and the job's status table."""
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from wsi_kd.bags.manifest import SlideRow
-from wsi_kd.core.errors import BadInput, SlideProblem
+from wsi_kd.core.energy import EnergyMeter
+from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash
-from wsi_kd.core.machine import usable_cpus
+from wsi_kd.core.places import without_paths
 from wsi_kd.core.progress import progress, slide_progress
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
-from wsi_kd.features.embed import EmbeddedTiles, embed_tiles
 from wsi_kd.features.encoders import Encoder
 from wsi_kd.features.store import FeatureFile, TileFile, array_hash, read_tiles, write_features
 from wsi_kd.settings.all import Settings
-from wsi_kd.settings.slides import EmbedSettings
 from wsi_kd.slides.fingerprint import slide_fingerprint
-from wsi_kd.steps.encoder import build_encoder, notes_of, stored_dtype, tell_notes, weights_identity
+from wsi_kd.steps.embedded_slides import (
+    STEP,
+    SlideToEmbed,
+    features_header,
+    features_of_slides,
+    without_features,
+)
+from wsi_kd.steps.encoder import build_encoder, gpu_of, tell_notes, weights_identity
 from wsi_kd.steps.kept_features import kept_features
-from wsi_kd.steps.left_out import DROPPED, check_left_out, quality_check, quality_of
-from wsi_kd.steps.stain_numbers import UNCHANGED, shared_numbers, slide_stains
-from wsi_kd.steps.status import failure, inputs_hash, joined_notes, status_row, write_status
-from wsi_kd.steps.tile_pixels import open_tiles
-
-STEP = "embed"
-KIND = "features"
-SHOWN_REASONS = 3
+from wsi_kd.steps.stain_numbers import UNCHANGED, shared_numbers
+from wsi_kd.steps.status import inputs_hash, kept_under, status_row, write_status
 
 
 class _Job(NamedTuple):
@@ -78,21 +78,26 @@ def run_embed(
     encoder = build_encoder(settings.embed) if _needs_encoder(jobs) else None
     if encoder is not None:
         tell_notes(settings)
-    statuses = []
+    statuses: dict[str, StatusRow] = {}
+    kwh: dict[str, float | None] = {}
     tiles = sum(len(job.tiles.coords) for job in jobs if job.done is None)
+    meter = EnergyMeter(None if encoder is None else gpu_of(encoder))
     with (
         progress(STEP, total=tiles, unit="tiles") as on_tiles,
         slide_progress(STEP, total=len(jobs)) as finish,
+        closing(_done_and_made(jobs, encoder, settings, workers=workers, on_tiles=on_tiles)) as found,
     ):
-        for job in jobs:
-            started = time.perf_counter()
-            features = job.done or _run_job(job, encoder, settings, workers=workers, on_tiles=on_tiles)
-            seconds = time.perf_counter() - started
-            found = len(features.coords)
-            statuses.append(status_row(features.header, step=STEP, tiles=found, seconds=seconds))
-            finish(statuses[-1])
-    write_status(status_path, statuses, stamp(STEP, {"embed": settings.embed.model_dump(mode="json")}))
-    return statuses
+        before = time.perf_counter()
+        for slide_id, features in found:
+            now = time.perf_counter()
+            row = status_row(features.header, step=STEP, tiles=len(features.coords), seconds=now - before)
+            statuses[slide_id], kwh[slide_id], before = row, meter.lap_kwh(), now
+            finish(row)
+    in_order = [statuses[job.row.slide_id] for job in jobs]
+    recorded = without_paths({"embed": settings.embed.model_dump(mode="json")})
+    energy = {"source": meter.source, "kwh": {job.row.slide_id: kwh[job.row.slide_id] for job in jobs}}
+    write_status(status_path, in_order, {**stamp(STEP, recorded), "energy": energy})
+    return in_order
 
 
 def embed_slide(
@@ -105,7 +110,7 @@ def embed_slide(
     workers: int | None = None,
     on_tiles: Callable[[int], None] = lambda _: None,
 ) -> FeatureFile:
-    """Embed one slide; one that failed before or is too damaged gets (0, D) features and the reason.
+    """Embed one slide by itself; its numbers are those that it has among others.
 
     Args:
         tiles: the slide's tiles; a failed one passes its status on.
@@ -119,97 +124,11 @@ def embed_slide(
     Raises:
         BadInput: features that are not finite, or not in the chosen dtype.
     """
-    header = _header(tiles, encoder, settings, stain=stain)
-    if header["status"] != SlideStatus.OK:
-        return _without_features(tiles, header)
-    try:
-        stains = slide_stains(tiles, row, numbers=header["stain"], slides=settings.slides)
-        header.update(stain_source=stains.source, reason=joined_notes(header["reason"], stains.note))
-        with open_tiles(row.path, tiles.coords, header=tiles.header, slides=settings.slides) as source:
-            header["read_by"] = source.how
-            found = embed_tiles(
-                source.read,
-                tiles.coords,
-                encoder,
-                tile_px=header["tile_px"],
-                batch_size=settings.embed.batch_size,
-                workers=usable_cpus() if workers is None else workers,
-                check=quality_check(header, settings.embed),
-                normalize=stains.normalize,
-                dtype=stored_dtype(settings.embed),
-                on_tiles=on_tiles,
-            )
-        _check_damage(found, header, max_fraction=settings.embed.max_damaged_fraction)
-        check_left_out(found, header)
-    except SlideProblem as problem:
-        header.update(failure(problem.status, problem.reason, step=STEP))
-        return _without_features(tiles, header)
-    _check_stored(found.largest, row.slide_id, settings.embed)
-    return FeatureFile(
-        tiles.slide_id,
-        found.features,
-        tiles.coords[found.kept],
-        tiles.tile_labels[found.kept],
-        header,
-        quality_of(found, tiles),
-    )
-
-
-def _check_damage(found: EmbeddedTiles, header: dict[str, Any], *, max_fraction: float) -> None:
-    tiles, damaged = len(found.kept), len(found.damaged)
-    header["damaged_tiles"] = damaged
-    header["damaged_reasons"] = list(dict.fromkeys(found.damaged))[:SHOWN_REASONS]
-    if damaged > max_fraction * tiles or damaged == tiles:
-        raise SlideProblem(
-            SlideStatus.DAMAGED_TILES,
-            f"{damaged} of {tiles} tiles cannot be read, embed.max_damaged_fraction allows "
-            f"{max_fraction:.0%}; first: {'; '.join(header['damaged_reasons'])}",
-        )
-
-
-def _check_stored(largest: float, slide_id: str, embed: EmbedSettings) -> None:
-    """Refuse features that the stored type does not hold."""
-    if not math.isfinite(largest):
-        raise BadInput(
-            f"{slide_id}: encoder '{embed.encoder}' gives features that are not finite; "
-            "check embed.weights, or set embed.precision: float32"
-        )
-    if largest > float(np.finfo(embed.dtype).max):
-        raise BadInput(
-            f"{slide_id}: encoder '{embed.encoder}' gives features up to {largest:.3g}, beyond float16; "
-            "set embed.dtype: float32"
-        )
-
-
-def _header(
-    tiles: TileFile, encoder: Encoder | None, settings: Settings, *, stain: Mapping[str, Any]
-) -> dict[str, Any]:
-    made_with = {name: getattr(settings, name).model_dump(mode="json") for name in ("stain", "embed")}
-    return {
-        **tiles.header,
-        **stamp(KIND, {**tiles.header.get("settings", {}), **made_with}),
-        "encoder": settings.embed.encoder,
-        "encoder_settings": {**encoder.settings} if encoder else {},
-        "encoder_notes": notes_of(settings),
-        "weights_hash": encoder.weights_hash if encoder else "",
-        "feature_dim": encoder.feature_dim if encoder else 0,
-        "feature_dtype": stored_dtype(settings.embed),
-        "feature_names": list(encoder.feature_names) if encoder else [],
-        "stain": dict(stain),
-        "stain_source": {},
-        "damaged_tiles": 0,
-        "damaged_reasons": [],
-        "tiles_laid": len(tiles.coords),
-        **dict.fromkeys(DROPPED.values(), 0),
-        "quality_counts": {},
-        "read_by": "",
-        "inputs_hash": "",
-    }
-
-
-def _without_features(tiles: TileFile, header: dict[str, Any]) -> FeatureFile:
-    features = np.zeros((0, header["feature_dim"]), header["feature_dtype"])
-    return FeatureFile(tiles.slide_id, features, tiles.coords[:0], tiles.tile_labels[:0], header)
+    slide = SlideToEmbed(tiles, row, stain)
+    found = features_of_slides([slide], encoder, settings=settings, workers=workers, on_tiles=on_tiles)
+    with closing(found):
+        (only,) = found
+    return only
 
 
 def _job(
@@ -222,7 +141,7 @@ def _job(
     stain: Mapping[str, Any],
 ) -> _Job:
     tiles = read_tiles(tiles_dir / f"{row.slide_id}.h5")
-    embed = settings.embed.model_dump(mode="json", exclude={"weights", "weights_dir", "device"})
+    embed = settings.embed.model_dump(mode="json", exclude={"weights", "weights_dir", "device", "compile"})
     parts = {
         "embed": {**embed, **weights},
         "background": settings.slides.background,
@@ -237,30 +156,58 @@ def _job(
     return _Job(row, tiles, path, expected, stain, _kept(path, expected))
 
 
-def _run_job(
-    job: _Job,
+def _done_and_made(
+    jobs: Sequence[_Job],
     encoder: Encoder | None,
     settings: Settings,
     *,
     workers: int | None,
     on_tiles: Callable[[int], None],
-) -> FeatureFile:
-    if encoder is None:
-        features = _without_features(job.tiles, _header(job.tiles, None, settings, stain=job.stain))
-    else:
-        _check_same_slide(job)
-        features = embed_slide(
-            job.tiles,
-            job.row,
-            encoder,
-            settings=settings,
-            stain=job.stain,
-            workers=workers,
-            on_tiles=on_tiles,
+) -> Generator[tuple[str, FeatureFile], None, None]:
+    """Yield slides as their files stand: first those that a former run left, then new ones in order.
+
+    A file is written while the next slide is embedded.
+    """
+    for job in jobs:
+        if job.done is not None:
+            yield job.row.slide_id, job.done
+    todo = [job for job in jobs if job.done is None]
+    made = _made(todo, encoder, settings, workers=workers, on_tiles=on_tiles)
+    with ThreadPoolExecutor(1, thread_name_prefix="write-features") as writer, closing(made):
+        writing: Future[tuple[str, FeatureFile]] | None = None
+        for job, features in zip(todo, made, strict=True):
+            if writing is not None:
+                yield writing.result()
+            writing = writer.submit(_write, job, features)
+        if writing is not None:
+            yield writing.result()
+
+
+def _made(
+    jobs: Sequence[_Job],
+    encoder: Encoder | None,
+    settings: Settings,
+    *,
+    workers: int | None,
+    on_tiles: Callable[[int], None],
+) -> Generator[FeatureFile, None, None]:
+    if encoder is not None:
+        slides = (
+            SlideToEmbed(job.tiles, job.row, job.stain, partial(_check_same_slide, job)) for job in jobs
         )
-    signed = features._replace(header={**features.header, "inputs_hash": job.inputs_hash})
+        yield from features_of_slides(slides, encoder, settings=settings, workers=workers, on_tiles=on_tiles)
+        return
+    for job in jobs:
+        header = features_header(job.tiles, None, settings, stain=job.stain)
+        yield without_features(job.tiles, header)
+
+
+def _write(job: _Job, features: FeatureFile) -> tuple[str, FeatureFile]:
+    """Write a slide's file; return what is still asked of it, without the features."""
+    kept = kept_under(features.header, job.inputs_hash, step=STEP)
+    signed = features._replace(header={**features.header, "inputs_hash": kept})
     write_features(job.path, signed)
-    return signed
+    return job.row.slide_id, signed._replace(features=signed.features[:0].copy())
 
 
 def _check_same_slide(job: _Job) -> None:

@@ -8,7 +8,7 @@ from wsi_kd.core.provenance import package_versions
 from wsi_kd.features.distilled import distilled_folder, is_distilled, read_encoder_header
 from wsi_kd.features.encoder_notes import encoder_notes
 from wsi_kd.features.encoder_table import ENCODERS
-from wsi_kd.features.encoders import STAIN_TEXTURE, Encoder, create_encoder
+from wsi_kd.features.encoders import STAIN_TEXTURE, Encoder, NetworkLike, create_encoder
 from wsi_kd.features.pixels import PIXELS, PIXELS_DTYPE
 from wsi_kd.features.weight_sources import find_weights, weights_sha256
 from wsi_kd.settings.all import Settings
@@ -19,7 +19,7 @@ LOG = logging.getLogger(__name__)
 
 def build_encoder(embed: EmbedSettings) -> Encoder:
     """Build the encoder; see `create_encoder` for its errors."""
-    return create_encoder(
+    encoder = create_encoder(
         embed.encoder,
         weights=embed.weights,
         weights_dir=embed.weights_dir,
@@ -30,6 +30,18 @@ def build_encoder(embed: EmbedSettings) -> Encoder:
         precision=embed.precision,
         device=embed.device,
     )
+    if embed.compile:
+        if not isinstance(encoder, NetworkLike):
+            raise BadInput(
+                f"encoder '{embed.encoder}' is no network: embed.compile has nothing to do; remove it"
+            )
+        encoder.compile()
+    return encoder
+
+
+def gpu_of(encoder: Encoder) -> str | None:
+    """Return the driver's name of the GPU that an encoder computes on; None where it does not."""
+    return encoder.gpu_uuid if isinstance(encoder, NetworkLike) else None
 
 
 def notes_of(settings: Settings) -> list[str]:

@@ -212,15 +212,17 @@ def _feature_facts(manifest: Manifest, folds: Sequence[Fold], *, features_dir: P
     names: list[str] = []
     scanners: dict[str, str] = {}
     labeled = positive = 0
-    for row in rows:
-        file = read_features(features_dir / f"{row.slide_id}.h5")
-        means.append(slide_vector(file.features))
-        names = list(file.header.get("feature_names", []))
-        scanners[row.slide_id] = scanner_of(file.header)
-        if row.slide_id in tested and row.label:
-            negative = row.label == manifest.classes[0]
-            labeled += len(file.tile_labels) if negative else int((file.tile_labels >= 0).sum())
-            positive += 0 if negative else int((file.tile_labels == 1).sum())
+    with progress("evaluate", total=len(rows), unit="slides") as advance:
+        for row in rows:
+            file = read_features(features_dir / f"{row.slide_id}.h5")
+            means.append(slide_vector(file.features))
+            names = list(file.header.get("feature_names", []))
+            scanners[row.slide_id] = scanner_of(file.header)
+            if row.slide_id in tested and row.label:
+                negative = row.label == manifest.classes[0]
+                labeled += len(file.tile_labels) if negative else int((file.tile_labels >= 0).sum())
+                positive += 0 if negative else int((file.tile_labels == 1).sum())
+            advance()
     slides = _labeled_vectors(rows, means, manifest.classes)
     return _FeatureFacts(slides, names, scanners, labeled, positive)
 

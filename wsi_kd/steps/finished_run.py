@@ -8,10 +8,10 @@ from wsi_kd.bags.manifest import Manifest, SlideRow
 from wsi_kd.bags.splits import Fold
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import read_json, sidecar
+from wsi_kd.core.places import without_paths
 from wsi_kd.core.provenance import check_schema
 from wsi_kd.evaluation.run_scores import Entry
 from wsi_kd.evaluation.schema import Metrics
-from wsi_kd.inference.export import without_paths
 from wsi_kd.settings.all import Settings, parse_settings
 from wsi_kd.steps.scored_models import ModelPredictions, check_split, read_model, slide_scores
 from wsi_kd.steps.split import read_splits

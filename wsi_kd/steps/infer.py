@@ -24,6 +24,7 @@ def run_infer(
     device: str = "auto",
     weights: Path | None = None,
     mask_network_file: Path | None = None,
+    edited_dir: Path | None = None,
     on_slide: OnSlide = ignore,
     on_kept: OnSlide = ignore,
 ) -> list[StatusRow]:
@@ -43,6 +44,7 @@ def run_infer(
         device: auto, cpu, cuda or cuda:N, for encoder and model.
         weights: the encoder's weight file, where it lies elsewhere than at training; another file is refused.
         mask_network_file: the same of the segmentation network, where one found the tissue.
+        edited_dir: folder of hand-drawn outlines of tissue.
         on_slide: called with each slide's status as soon as it is written.
         on_kept: called with the status of each slide that is kept.
 
@@ -52,7 +54,11 @@ def run_infer(
         RunFailed: a file could not be written.
     """
     inference = load_inference(
-        as_folders(model_dir), device=device, weights=weights, network=mask_network_file
+        as_folders(model_dir),
+        device=device,
+        weights=weights,
+        network=mask_network_file,
+        edited_dir=edited_dir,
     )
     faults = drawing_faults(rows, inference.settings, negative_label=None)
     if faults:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from wsi_kd.bags.slide_files import told_name
 from wsi_kd.core.device import choose_device
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash
@@ -117,10 +118,10 @@ def _infer(
 
 def _unreadable(slide: ForeignSlide, reason: str) -> FeatureFile:
     """Return what is known of a slide whose file is damaged: why; the other slides go on."""
-    told = reason.replace(str(slide.path), slide.path.name)
+    told = reason.replace(str(slide.path), told_name(slide.slide_id, slide.path))
     header = {
         "slide_id": slide.slide_id,
-        "slide_file": slide.path.name,
+        "slide_file": told_name(slide.slide_id, slide.path),
         "slide_mpp": 0.0,
         "mpp_source": "",
         "tissue_mm2": 0.0,

@@ -9,7 +9,9 @@ import torch
 from wsi_kd.core.device import choose_device
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash
+from wsi_kd.core.messages import warn
 from wsi_kd.core.tensors import float32_by_default
+from wsi_kd.features.distilled import WEIGHTS_NAME, distilled_folder, is_distilled
 from wsi_kd.features.encoders import Encoder
 from wsi_kd.features.foreign_header import GIVEN_ENCODER
 from wsi_kd.settings.all import Settings, parse_settings
@@ -59,14 +61,16 @@ def load_inference(
     device: str = "auto",
     weights: Path | None = None,
     network: Path | None = None,
+    edited_dir: Path | None = None,
 ) -> Inference:
     """Load checkpoints, the encoder that they were trained on, and the network that found the tissue, if any.
 
     Args:
         model_dirs: folders with model.safetensors and model.json.
         device: auto, cpu, cuda or cuda:N, for encoder, network and models.
-        weights: the encoder's weight file, where it lies elsewhere than at training; another is refused.
+        weights: the encoder's weight file, of which a model records name and hash; another is refused.
         network: the same of the segmentation network.
+        edited_dir: folder of hand-drawn outlines of tissue; a model records that there was one.
 
     Raises:
         BadInput: a damaged checkpoint, models that do not belong together, an unknown encoder, or weights or
@@ -76,7 +80,12 @@ def load_inference(
     models = load_models(model_dirs, device=place)
     _refuse_given_encoder(models[0], where=model_dirs[0])
     settings = _settings(
-        models[0], device=str(place), weights=weights, network=network, where=model_dirs[0] / "model.json"
+        models[0],
+        device=str(place),
+        weights=weights,
+        network=network,
+        edited_dir=edited_dir,
+        where=model_dirs[0] / "model.json",
     )
     with float32_by_default():
         encoder = build_encoder(settings.embed)
@@ -175,20 +184,48 @@ def _mask_network(loaded: LoadedModel, settings: Settings) -> SegmentationNetwor
 
 
 def _settings(
-    loaded: LoadedModel, *, device: str, weights: Path | None, network: Path | None, where: Path
+    loaded: LoadedModel,
+    *,
+    device: str,
+    weights: Path | None,
+    network: Path | None,
+    where: Path,
+    edited_dir: Path | None = None,
 ) -> Settings:
+    """Return the settings of the training with files where they lie here; models record names alone."""
     sections = {name: dict(section) for name, section in loaded.header["sections"].items()}
     sections["embed"]["device"] = sections["mask"]["network_device"] = device
     if network is not None:
         if sections["mask"].get("source") != "network":
             raise BadInput(f"{where}: no segmentation network found the tissue; leave --mask-network out")
         sections["mask"]["network"] = str(network)
-    if weights is not None:
-        sections["embed"]["weights"] = str(weights)
+    _place_weights(sections["embed"], weights, where=where)
     offline = sections["embed"].get("weights_dir")
     if offline is not None and not Path(offline).is_dir():
         sections["embed"]["weights_dir"] = None  # the training machine's; the weights' hash decides
-    edited = sections["mask"].get("edited_dir")
-    if edited is not None and not Path(edited).is_dir():
-        sections["mask"]["edited_dir"] = None  # hand-drawn masks of the training's machine
+    _place_outlines(sections["mask"], edited_dir)
     return parse_settings(sections, where=str(where))
+
+
+def _place_weights(embed: dict[str, Any], weights: Path | None, *, where: Path) -> None:
+    """Name the encoder's weight file, given or where the training had it."""
+    if weights is not None:
+        embed["weights"] = str(weights)
+        return
+    recorded, encoder = embed.get("weights"), str(embed.get("encoder", ""))
+    if recorded is None and is_distilled(encoder):
+        recorded = str(distilled_folder(encoder, None) / WEIGHTS_NAME)
+    if recorded is not None and not Path(recorded).is_file():
+        raise BadInput(
+            f"{where}: the encoder's weights were the file '{recorded}' at training, which is not here; "
+            "give it with --weights"
+        )
+
+
+def _place_outlines(mask: dict[str, Any], edited_dir: Path | None) -> None:
+    recorded = mask.get("edited_dir")
+    if edited_dir is not None:
+        mask["edited_dir"] = str(edited_dir)
+    elif recorded is not None and not Path(recorded).is_dir():
+        mask["edited_dir"] = None
+        warn(f"infer: hand-drawn outlines (at training in '{recorded}') are read with --edited-dir only")

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.files import content_hash, file_hash
+from wsi_kd.core.memory import hand_back_freed_memory
+from wsi_kd.core.provenance import schema_version
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.features.store import FeatureFile
 from wsi_kd.inference.prediction_record import Answer
@@ -18,8 +20,9 @@ from wsi_kd.steps.embed import embed_slide
 from wsi_kd.steps.infer_model import Inference, models_identity
 from wsi_kd.steps.infer_result import STEP, SlideResult, score_features, slide_result
 from wsi_kd.steps.mask import mask_slide
-from wsi_kd.steps.status import failure, inputs_hash
+from wsi_kd.steps.status import failure, inputs_hash, unnamed
 from wsi_kd.steps.tile import tile_slide
+from wsi_kd.tissue.polygons import KIND as MASK_KIND
 
 HEATMAP_PX = 1200
 """Longer edge of the slide below a heatmap, in pixels, at most."""
@@ -51,7 +54,7 @@ def infer_slide(row: SlideRow, inference: Inference) -> SlideResult:
         except SlideProblem as problem:
             answer = None
             features.header.update(failure(problem.status, problem.reason, step=STEP))
-    features.header["reason"] = features.header["reason"].replace(str(row.path), row.path.name)
+    features.header["reason"] = unnamed(features.header["reason"], row)
     return slide_result(
         features,
         answer,
@@ -82,6 +85,7 @@ def slide_hash(row: SlideRow, inference: Inference) -> str:
         "annotation_sha256": annotation,
         "edited_sha256": file_hash(outline) if outline else "",
         "models": content_hash(models_identity(inference.models)),
+        "mask_version": schema_version(MASK_KIND),
     }
     return inputs_hash(STEP, identity)
 
@@ -97,6 +101,8 @@ def _below_heatmap(row: SlideRow, features: FeatureFile, inference: Inference) -
 
 @contextmanager
 def _lap(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Take the time of a part; what it freed does not count in the next one's memory."""
     started = time.perf_counter()
     yield
+    hand_back_freed_memory()
     seconds[name] = round(time.perf_counter() - started, 3)

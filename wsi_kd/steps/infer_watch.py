@@ -9,9 +9,9 @@ from wsi_kd.bags.drop_folder import DropFolder
 from wsi_kd.bags.manifest import SlideRow, bare_row
 from wsi_kd.bags.slide_files import same_name_key, slide_id_fault
 from wsi_kd.core.errors import BadInput, SlideProblem
-from wsi_kd.core.files import only_writer
 from wsi_kd.core.messages import warn
 from wsi_kd.core.records import StatusRow
+from wsi_kd.core.run_lock import only_writer
 from wsi_kd.slides.reader import open_slide
 from wsi_kd.steps.drawings import drawing_faults
 from wsi_kd.steps.infer import slide_job
@@ -69,10 +69,12 @@ def run_watch(
         clock: time in seconds that only runs forward.
 
     Raises:
-        BadInput: the folder does not exist, or another watch writes to `out_dir`.
+        BadInput: the folder does not exist.
+        Busy: another watch writes to `out_dir`.
         RunFailed: a file could not be written.
     """
     drop = DropFolder(watch.folder, recursive=watch.recursive, settle_seconds=watch.settle_seconds)
+    drop.refuse_absent()  # before anything is made in its name
     desk = _Desk(watch, inference, out_dir, drop, {})
     with only_writer(out_dir):
         try:

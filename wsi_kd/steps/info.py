@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from wsi_kd.bags.manifest import SlideRow
+from wsi_kd.bags.slide_files import told_name
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.core.shapes import Coords
@@ -14,6 +15,7 @@ from wsi_kd.slides.reader import open_slide
 from wsi_kd.slides.tile_source import open_tile_source
 from wsi_kd.steps.mask import mask_slide
 from wsi_kd.steps.resolution import slide_resolution
+from wsi_kd.steps.status import unnamed
 from wsi_kd.steps.tile import tile_slide
 from wsi_kd.tissue.segmentation_network import SegmentationNetwork
 
@@ -53,7 +55,7 @@ def describe_slide(
         network: what `mask_network` returns for these settings.
     """
     found = _described(row, settings)
-    if not look or found.status == SlideStatus.UNREADABLE:
+    if not look or found.status in {SlideStatus.UNREADABLE, SlideStatus.READER_CRASHED}:
         return found
     tissue = mask_slide(row, settings, network=network)
     tiles = tile_slide(tissue, row, settings)
@@ -78,7 +80,19 @@ def _read_by(row: SlideRow, settings: Settings, *, plan: ReadPlan | None, coords
 
 def _described(row: SlideRow, settings: Settings) -> SlideInfo:
     """Describe by the header alone."""
-    found = SlideInfo(row.slide_id, row.path.name, SlideStatus.OK, "", None, None, None, None, None, None, "")
+    found = SlideInfo(
+        row.slide_id,
+        told_name(row.slide_id, row.path),
+        SlideStatus.OK,
+        "",
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        "",
+    )
     try:
         with open_slide(row.path, background=settings.slides.background) as reader:
             found = found._replace(stored=describe_file(reader))
@@ -97,7 +111,7 @@ def _described(row: SlideRow, settings: Settings) -> SlideInfo:
             at_most = _fitting(width, plan, stride) * _fitting(height, plan, stride)
             return found._replace(plan=plan, tiles_at_most=at_most)
     except SlideProblem as problem:
-        return found._replace(status=problem.status, reason=problem.reason)
+        return found._replace(status=problem.status, reason=unnamed(problem.reason, row))
 
 
 def _fitting(length_level0_px: int, plan: ReadPlan, stride_level0_px: float) -> int:

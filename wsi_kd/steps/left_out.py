@@ -7,10 +7,10 @@ import numpy as np
 
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.records import SlideStatus
-from wsi_kd.features.embed import EmbeddedTiles
 from wsi_kd.features.quality import Fate, QualityCheck, TileQuality, unknown_quality
 from wsi_kd.features.quality_counts import quality_counts
 from wsi_kd.features.store import TileFile
+from wsi_kd.features.tile_units import EmbeddedTiles
 from wsi_kd.settings.slides import EmbedSettings
 from wsi_kd.tissue.optical_density import WHITE
 

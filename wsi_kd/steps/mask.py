@@ -1,15 +1,18 @@
 """Step mask: slides -> tissue polygons, one GeoJSON a slide, and the status table of the job."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import shapely
 
 from wsi_kd.bags.manifest import SlideRow
+from wsi_kd.bags.slide_files import told_name
 from wsi_kd.core.errors import BadInput, SlideProblem, WsiKdError
 from wsi_kd.core.files import file_hash
+from wsi_kd.core.places import without_paths
 from wsi_kd.core.progress import slide_progress
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
@@ -18,18 +21,18 @@ from wsi_kd.settings.slides import MaskSettings
 from wsi_kd.slides.facts import slide_facts
 from wsi_kd.slides.fingerprint import slide_fingerprint
 from wsi_kd.slides.frame import slide_center_nm
+from wsi_kd.slides.overview import Overview, open_overview, reading_failed
 from wsi_kd.slides.protocol import SlideReader
-from wsi_kd.slides.pyramid import Thumbnail, read_thumbnail
 from wsi_kd.slides.reader import open_slide
 from wsi_kd.steps.drawings import edited_outline
 from wsi_kd.steps.resolution import slide_resolution
-from wsi_kd.steps.status import failure, inputs_hash, status_row, write_status
+from wsi_kd.steps.status import failure, inputs_hash, kept_under, status_row, unnamed, write_status
 from wsi_kd.steps.tissue import (
-    look_at_thumbnail,
+    look_at_overview,
     nothing_seen,
     tissue_of_file,
     tissue_of_network,
-    tissue_of_thumbnail,
+    tissue_of_overview,
 )
 from wsi_kd.tissue.network import NetworkInput, NetworkMask, segment_by_network
 from wsi_kd.tissue.polygons import KIND, ChangedTissue, Mark, TissueFile, read_tissue, write_tissue
@@ -46,13 +49,6 @@ class _Inputs(NamedTuple):
     edited: Path | None
     edited_sha256: str
     hash: str
-
-
-class _Seen(NamedTuple):
-    """What was read of a slide: an overview, and a network's mask where one was asked for."""
-
-    thumbnail: Thumbnail | None
-    network: NetworkMask | None
 
 
 def run_mask(
@@ -84,7 +80,7 @@ def run_mask(
             seconds = time.perf_counter() - started
             statuses.append(status_row(tissue.header, step=STEP, tiles=0, seconds=seconds))
             finish(statuses[-1])
-    write_status(status_path, statuses, stamp(STEP, _sections(settings)))
+    write_status(status_path, statuses, stamp(STEP, without_paths(_sections(settings))))
     return statuses
 
 
@@ -121,9 +117,9 @@ def _mask_slide(
     row: SlideRow, settings: Settings, inputs: _Inputs, *, network: SegmentationNetwork | None
 ) -> TissueFile:
     header: dict[str, Any] = {
-        **stamp(KIND, _sections(settings)),
+        **stamp(KIND, without_paths(_sections(settings))),
         "slide_id": row.slide_id,
-        "slide_file": row.path.name,
+        "slide_file": told_name(row.slide_id, row.path),
         "status": str(SlideStatus.OK),
         "reason": "",
         "failed_in": "",
@@ -152,7 +148,8 @@ def _mask_slide(
     try:
         tissue = _find_tissue(row, settings, inputs=inputs, network=network, header=header, marks=marks)
     except SlideProblem as problem:
-        header.update(failure(problem.status, problem.reason, step=STEP))
+        header.update(failure(problem.status, unnamed(problem.reason, row), step=STEP))
+        header["inputs_hash"] = kept_under(header, inputs.hash, step=STEP)
     header["tissue_mm2"] = tissue.area * header["mpp_x"] * header["mpp_y"] / UM2_PER_MM2
     return TissueFile(row.slide_id, tissue, header, tuple(marks))
 
@@ -171,57 +168,65 @@ def _find_tissue(
     Both are kept of a slide without tissue: pen alone is a reason worth seeing.
     """
     mask, edited = settings.mask, inputs.edited
-    seen = _read_slide(row, settings, edited=edited, network=network, header=header)
-    pen = None if seen.thumbnail is None else look_at_thumbnail(seen.thumbnail, mask, header, marks=marks)
-    if edited is not None or seen.thumbnail is None or pen is None:
-        return tissue_of_file(edited or Path(), header)
-    if seen.network is not None:
-        return tissue_of_network(seen.network, mask, header)
-    return tissue_of_thumbnail(seen.thumbnail, pen, mask, header=header, marks=marks)
-
-
-def _read_slide(
-    row: SlideRow,
-    settings: Settings,
-    *,
-    edited: Path | None,
-    network: SegmentationNetwork | None,
-    header: dict[str, Any],
-) -> _Seen:
-    """Read geometry, resolution and overview; whatever a reader raises ends as unreadable."""
-    try:
-        with open_slide(row.path, background=settings.slides.background) as reader:
+    with _opened(row, settings) as reader:
+        with _unreadable_if_raised():
             _read_geometry(reader, row, settings, header=header)
-            mpp = header["slide_mpp"]
-            try:
-                thumbnail = read_thumbnail(
-                    reader,
-                    slide_mpp=mpp,
-                    thumbnail_mpp=settings.mask.mask_mpp,
-                    color=settings.slides.color,
-                )
-            except SlideProblem:
-                if edited is None:
-                    raise
-                thumbnail = None  # edited tissue needs none; pen and glass stay unmeasured
-            if edited is not None or network is None:
-                return _Seen(thumbnail, None)
-            given = _network_input(settings.mask)
-            mask_mpp = settings.mask.mask_mpp
-            found = segment_by_network(
-                reader,
-                network,
-                given=given,
-                slide_mpp=mpp,
-                mask_mpp=mask_mpp,
-                color=settings.slides.color,
-            )
-            return _Seen(thumbnail, found)
+        if edited is not None:
+            with suppress(SlideProblem):  # edited tissue needs no overview; pen and glass stay unmeasured
+                look_at_overview(_overview(reader, settings, header), mask, header, marks=marks)
+            return tissue_of_file(edited, header)
+        overview = _overview(reader, settings, header)
+        seen = look_at_overview(overview, mask, header, marks=marks)
+        if network is not None:
+            return tissue_of_network(_by_network(reader, network, settings, header=header), mask, header)
+        return tissue_of_overview(overview, seen, mask, header=header, marks=marks)
+
+
+@contextmanager
+def _opened(row: SlideRow, settings: Settings) -> Iterator[SlideReader]:
+    with _unreadable_if_raised():
+        reader = open_slide(row.path, background=settings.slides.background)
+    try:
+        yield reader
+    finally:
+        with _unreadable_if_raised():
+            reader.close()
+
+
+@contextmanager
+def _unreadable_if_raised() -> Iterator[None]:
+    """Whatever a reader raises ends as unreadable."""
+    try:
+        yield
     except (WsiKdError, MemoryError):
         raise
     except Exception as error:
-        reason = f"reading failed ({type(error).__name__}: {error}); export the slide again"
-        raise SlideProblem(SlideStatus.UNREADABLE, reason[:300]) from None
+        raise reading_failed(error) from None
+
+
+def _overview(reader: SlideReader, settings: Settings, header: dict[str, Any]) -> Overview:
+    """Look at the slide as long as `reader` is open; its rows are read when they are asked for."""
+    with _unreadable_if_raised():
+        return open_overview(
+            reader,
+            slide_mpp=header["slide_mpp"],
+            overview_mpp=settings.mask.mask_mpp,
+            color=settings.slides.color,
+        )
+
+
+def _by_network(
+    reader: SlideReader, network: SegmentationNetwork, settings: Settings, *, header: dict[str, Any]
+) -> NetworkMask:
+    with _unreadable_if_raised():
+        return segment_by_network(
+            reader,
+            network,
+            given=_network_input(settings.mask),
+            slide_mpp=header["slide_mpp"],
+            mask_mpp=settings.mask.mask_mpp,
+            color=settings.slides.color,
+        )
 
 
 def _read_geometry(reader: SlideReader, row: SlideRow, settings: Settings, *, header: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from wsi_kd.core.errors import BadInput
 from wsi_kd.core.progress import progress
 from wsi_kd.core.provenance import stamp
 from wsi_kd.features.store import FeatureFile, read_features
-from wsi_kd.inference.calls import slide_call
+from wsi_kd.inference.calls import CALL_FACTS, slide_call
 from wsi_kd.inference.likeness import is_out_of_distribution, limit_of
 from wsi_kd.inference.slide import predict_slide
 from wsi_kd.inference.slide_prediction import SLIDE_SCORES, SlidePrediction, slide_scores
@@ -27,13 +27,7 @@ MODEL_FACTS = (
     "seed",
     "fold",
     "epoch",
-    "thresholds",
-    "threshold_rule",
-    "threshold_split",
-    "student_pooling",
-    "top_k",
-    "out_of_distribution",
-    "weights_sha256",
+    *CALL_FACTS,
 )
 """Members of a checkpoint's header that a prediction table repeats."""
 

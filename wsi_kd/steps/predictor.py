@@ -32,6 +32,7 @@ class Predictor:
         device: str = "auto",
         weights: Path | None = None,
         mask_network: Path | None = None,
+        edited_dir: Path | None = None,
     ) -> None:
         """Load what scoring needs.
 
@@ -40,13 +41,14 @@ class Predictor:
             device: auto, cpu, cuda or cuda:N.
             weights: the encoder's weight file, where it lies elsewhere than at training.
             mask_network: the same of the segmentation network, where one found the tissue.
+            edited_dir: folder of hand-drawn outlines of tissue.
 
         Raises:
             BadInput: as `run_infer`.
         """
         named = Path(model) if isinstance(model, Path | str) else [Path(folder) for folder in model]
         self.inference = load_inference(
-            as_folders(named), device=device, weights=weights, network=mask_network
+            as_folders(named), device=device, weights=weights, network=mask_network, edited_dir=edited_dir
         )
 
     @property

@@ -15,7 +15,7 @@ from wsi_kd.report.qc_page import render_qc
 from wsi_kd.report.qc_record import MARKS, QC_COLUMNS, QcSlide, qc_row, slide_facts_of, tile_counts_of
 from wsi_kd.settings.all import Settings
 from wsi_kd.steps.qc_thumbnails import Made, Wanted, make_thumbnails
-from wsi_kd.steps.status import read_status
+from wsi_kd.steps.status import read_status, unnamed
 from wsi_kd.tissue.polygons import read_tissue
 
 STEP = "qc"
@@ -122,9 +122,10 @@ def _header(slide_id: str, stage: Stage, *, folders: QcFolders, mask: Path) -> d
 
 def _slide(found: _Found, made: Made) -> QcSlide:
     header, status = found.header, found.status
-    is_open = status.status != SlideStatus.UNREADABLE or made.thumbnail is not None
+    unopened = {SlideStatus.UNREADABLE, SlideStatus.READER_CRASHED}
+    is_open = status.status not in unopened or made.thumbnail is not None
     return QcSlide(
-        status=status._replace(reason=_without_path(status.reason, found.wanted.row)),
+        status=status._replace(reason=unnamed(status.reason, found.wanted.row)),
         width_level0_px=int(header["level0_width"]),
         height_level0_px=int(header["level0_height"]),
         facts=slide_facts_of(header),
@@ -139,8 +140,3 @@ def _slide(found: _Found, made: Made) -> QcSlide:
 def _excluded_mm2(header: Mapping[str, Any]) -> dict[str, float]:
     told = {name: header.get(f"{name}_mm2") for name in MARKS}
     return {name: float(area_mm2) for name, area_mm2 in told.items() if area_mm2 is not None}
-
-
-def _without_path(text: str, row: SlideRow) -> str:
-    """Folders may name a patient; the page tells file names at most."""
-    return text.replace(str(row.path), row.path.name)

@@ -21,7 +21,7 @@ from wsi_kd.settings.all import Settings
 from wsi_kd.slides.fingerprint import slide_fingerprint
 from wsi_kd.slides.pyramid import Thumbnail, read_thumbnail
 from wsi_kd.slides.reader import open_slide
-from wsi_kd.steps.status import inputs_hash
+from wsi_kd.steps.status import inputs_hash, unnamed
 from wsi_kd.tissue.geojson import areas_of, read_geojson
 from wsi_kd.tissue.polygons import read_tissue
 
@@ -94,7 +94,7 @@ def _made(item: Wanted, *, folder: Path, settings: Settings) -> Made:
         try:
             size_px = _draw(item, folder=folder, files=found, expected=expected, settings=settings)
         except SlideProblem as problem:
-            return Made(None, problem.reason.replace(str(item.row.path), item.row.path.name))
+            return Made(None, unnamed(problem.reason, item.row))
         except (BadInput, RunFailed, MemoryError):
             raise
         except Exception as error:  # a damaged slide may make its reader raise anything
@@ -120,7 +120,9 @@ def _draw(
     item: Wanted, *, folder: Path, files: QcThumbnail, expected: str, settings: Settings
 ) -> tuple[int, int]:
     """Write both files, the outlines last: where they lie, the thumbnail is whole."""
-    read_tissue(item.mask)  # one that was damaged or edited in place is not what the tiles were cut from
+    tissue = read_tissue(item.mask)  # one that was damaged or edited in place did not make the tiles
+    if tissue.header["status"] == SlideStatus.READER_CRASHED:
+        raise SlideProblem(SlideStatus.READER_CRASHED, tissue.header["reason"])
     thumbnail = _read(item, settings)
     height, width = thumbnail.pixels.shape[:2]
     jpeg = folder / files.jpeg

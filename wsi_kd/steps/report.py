@@ -6,20 +6,23 @@ from typing import Any
 
 from wsi_kd.bags.manifest import Manifest
 from wsi_kd.core.files import publish_text, read_json, sidecar
+from wsi_kd.core.messages import warn
+from wsi_kd.core.places import without_paths
 from wsi_kd.core.provenance import git_state
 from wsi_kd.evaluation.schema import Metrics
-from wsi_kd.inference.export import without_paths
 from wsi_kd.report.build import build_page
 from wsi_kd.report.gallery import slide_card
 from wsi_kd.report.gallery_choice import ChosenKey, choose_slides
 from wsi_kd.report.page import Card
 from wsi_kd.report.record import RunRecord
 from wsi_kd.report.render import render_page
+from wsi_kd.report.reporting_items import reporting_items
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.results import ReportSettings
 from wsi_kd.steps.report_files import ReportData, read_report_files, write_report_files
 from wsi_kd.steps.report_inputs import read_run
 from wsi_kd.steps.report_slides import Seen, look_at, slides_of
+from wsi_kd.steps.report_sources import read_sources, tell_changed_truth
 
 COMMANDS = (
     "# the whole run; what is done and unchanged is kept",
@@ -44,7 +47,8 @@ def run_report(manifest: Manifest, *, results_dir: Path, settings: Settings) -> 
         The page's path.
 
     Raises:
-        BadInput: metrics, predictions or histories that are missing, damaged or of another version.
+        BadInput: metrics, split, predictions or histories that are missing, damaged or of another version, or
+            a case in two parts of a fold.
         RunFailed: a file could not be written.
     """
     run = read_run(results_dir, manifest)
@@ -54,12 +58,17 @@ def run_report(manifest: Manifest, *, results_dir: Path, settings: Settings) -> 
     seen = {
         one.key: look_at(one, slides) for one in choose_slides(run.models, count=count, negative=negative)
     }
+    _tell_unseen([one.note for one in seen.values() if one.view is None], shown=len(seen))
     tiles = tuple(tile for one in seen.values() if one.view is not None for tile in one.view.shown)
+    made_with = {"title": settings.run.title, "report": settings.report.model_dump(mode="json")}
+    sources = read_sources(results_dir, run)
+    tell_changed_truth(manifest, sources.splits)
+    reporting = reporting_items(sources, settings=made_with)
     folder = results_dir / "report"
     write_report_files(
         folder,
-        ReportData(run.metrics, run.models, run.slides, tiles, run.jobs),
-        settings={"title": settings.run.title, "report": settings.report.model_dump(mode="json")},
+        ReportData(run.metrics, run.models, run.slides, tiles, run.jobs, reporting),
+        settings=made_with,
     )
     data = read_report_files(folder)
     record = RunRecord(
@@ -72,10 +81,18 @@ def run_report(manifest: Manifest, *, results_dir: Path, settings: Settings) -> 
         settings=recorded,
         git=git_state(),
         commands=COMMANDS,
+        reporting=data.reporting,
     )
     page = folder / "index.html"
     publish_text(page, render_page(build_page(record)))
     return page
+
+
+def _tell_unseen(notes: Sequence[str], *, shown: int) -> None:
+    """Warn how many slides of the gallery have no picture, with the reasons."""
+    if notes:
+        why = "; ".join(sorted({note.removeprefix("No picture: ") for note in notes}))
+        warn(f"report: {len(notes)} of the {shown} slides of the gallery have no picture: {why}")
 
 
 def _cards(data: ReportData, seen: Mapping[ChosenKey, Seen], *, count: int) -> tuple[Card, ...]:

@@ -14,6 +14,9 @@ from wsi_kd.inference.tables import prediction_cells, prediction_columns, predic
 from wsi_kd.report.columns import cells_of, parse_lines
 from wsi_kd.report.gallery_tiles import ShownTile
 from wsi_kd.report.record import ModelRun
+from wsi_kd.report.reporting_schema import FILE as REPORTING
+from wsi_kd.report.reporting_schema import KIND as REPORTING_KIND
+from wsi_kd.report.reporting_schema import ReportingItems
 from wsi_kd.report.slide_quality import SlideQuality
 from wsi_kd.report.timings import JobTiming
 
@@ -34,16 +37,18 @@ class ReportData(NamedTuple):
     slides: tuple[SlideQuality, ...]
     tiles: tuple[ShownTile, ...]
     jobs: tuple[JobTiming, ...]
+    reporting: ReportingItems
 
 
 def write_report_files(folder: Path, data: ReportData, *, settings: Mapping[str, Any]) -> None:
-    """Write the six files; the sidecar of each table records `settings`: title and section `report`.
+    """Write the seven files; the sidecar of each table records `settings`: title and section `report`.
 
     Raises:
         RunFailed: one could not be written.
     """
     classes, described = data.metrics["classes"], stamp(KIND, settings)
     publish_json(folder / METRICS, data.metrics)
+    publish_json(folder / REPORTING, data.reporting)
     columns = (*MODEL_COLUMNS, *prediction_columns(classes))
     publish_table(folder / PREDICTIONS, columns, _predictions(data), stamp=described)
     histories = list(dict.fromkeys(name for model in data.models for name in model.history))
@@ -65,6 +70,8 @@ def read_report_files(folder: Path) -> ReportData:
     """
     metrics = read_json(folder / METRICS, remake=REMAKE)
     check_schema(metrics, "metrics", where=folder / METRICS, remake=REMAKE)
+    reporting = read_json(folder / REPORTING, remake=REMAKE)
+    check_schema(reporting, REPORTING_KIND, where=folder / REPORTING, remake=REMAKE)
     measured = cast("Metrics", metrics)
     return ReportData(
         metrics=measured,
@@ -72,6 +79,7 @@ def read_report_files(folder: Path) -> ReportData:
         slides=_read_lines(folder / SLIDES, SlideQuality),
         tiles=_read_lines(folder / TILES, ShownTile),
         jobs=_read_lines(folder / TIMINGS, JobTiming),
+        reporting=cast("ReportingItems", reporting),
     )
 
 

@@ -17,7 +17,7 @@ from wsi_kd.inference.tables import read_predictions
 from wsi_kd.report.record import ModelRun
 from wsi_kd.report.slide_quality import SlideQuality, slide_quality
 from wsi_kd.report.timings import STEPS, JobTiming, job_timing
-from wsi_kd.steps.status import read_status
+from wsi_kd.steps.status import read_status, unnamed
 
 
 class RunInputs(NamedTuple):
@@ -42,13 +42,11 @@ def read_run(results_dir: Path, manifest: Manifest) -> RunInputs:
     metrics = _read_metrics(results_dir / "evaluation" / "metrics.json")
     models = tuple(_read_models(results_dir, metrics))
     headers = tuple(_model_header(model_folder(results_dir, "models", model=model)) for model in models)
-    names = {row.slide_id: (str(row.path), row.path.name) for row in manifest.rows}
+    rows = {row.slide_id: row for row in manifest.rows}
     slides, fingerprints = [], {}
     for row in read_status(results_dir / "status.csv"):
         header = _feature_header(results_dir / "features" / f"{row.slide_id}.h5")
-        reason = (
-            row.reason.replace(*names.get(row.slide_id, ("", ""))) if row.slide_id in names else row.reason
-        )
+        reason = unnamed(row.reason, rows[row.slide_id]) if row.slide_id in rows else row.reason
         slides.append(slide_quality(row._replace(reason=reason), header))
         if header is not None and header.get("fingerprint"):
             fingerprints[row.slide_id] = str(header["fingerprint"])

@@ -11,6 +11,7 @@ from wsi_kd.bags.tables import listed
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import publish_table, read_json, read_table, sidecar
 from wsi_kd.core.messages import say, warn
+from wsi_kd.core.places import without_paths
 from wsi_kd.core.provenance import check_schema, stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.settings.all import Settings
@@ -59,7 +60,7 @@ def run_split(
         BadInput: slides without a status or with two, and whatever `plan_folds` refuses.
     """
     statuses = _statuses(manifest, status_paths)
-    described = stamp("splits", {"split": settings.split.model_dump(mode="json")})
+    described = stamp("splits", without_paths({"split": settings.split.model_dump(mode="json")}))
     write_status(status_path, statuses, described)
     _tell_excluded(statuses)
     folds = plan_folds(

@@ -13,6 +13,7 @@ from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.core.errors import BadInput, SlideProblem
 from wsi_kd.core.files import publish_json
 from wsi_kd.core.messages import warn
+from wsi_kd.core.places import without_paths
 from wsi_kd.core.progress import progress
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus
@@ -22,6 +23,7 @@ from wsi_kd.features.stain.sampling import PIXELS_PER_TILE
 from wsi_kd.features.store import read_tiles
 from wsi_kd.settings.all import Settings
 from wsi_kd.steps.stain_numbers import KIND, cohort_numbers, slide_pixels
+from wsi_kd.steps.status import unnamed
 
 COHORT_PIXELS = 4_000_000
 """Pixels of all slides together at most: large cohorts give fewer of each tile."""
@@ -71,7 +73,7 @@ def run_stain(
     sections = ("slides", "tile", "stain")
     made_with = {name: getattr(settings, name).model_dump(mode="json") for name in sections}
     made = {
-        **stamp(KIND, made_with),
+        **stamp(KIND, without_paths(made_with)),
         "stain": cohort_numbers(settings, source),
         "slides": {slide_id: len(pixels) for slide_id, pixels in cohort.pixels.items()},
         "left_out": cohort.left_out,
@@ -102,6 +104,6 @@ def _gather(rows: Sequence[SlideRow], tiles_dir: Path, settings: Settings) -> _C
                     pixels_per_tile=max(1, min(wanted, PIXELS_PER_TILE)),
                 )
             except (SlideProblem, CannotFit) as fault:
-                cohort.left_out[row.slide_id] = str(fault)
-                warn(f"stain: {row.slide_id}: left out: {fault}", slide_id=row.slide_id)
+                why = cohort.left_out[row.slide_id] = unnamed(str(fault), row)
+                warn(f"stain: {row.slide_id}: left out: {why}", slide_id=row.slide_id)
     return cohort

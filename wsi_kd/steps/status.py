@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from wsi_kd import __version__
+from wsi_kd.bags.manifest import SlideRow
+from wsi_kd.bags.slide_files import slide_id_of, told_name
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash, publish_table, read_json, read_table, sidecar
 from wsi_kd.core.provenance import SCHEMA_VERSION, check_schema, schema_version
@@ -12,6 +14,8 @@ from wsi_kd.core.records import SlideStatus, StatusRow
 
 KIND = "status"
 DROPPED_COLUMNS = ("dropped_pen", "dropped_background", "dropped_blurred")
+SHORTEST_NAME = 4
+"""Letters of a file's name that are looked for in a reason; fewer would be found in other words."""
 REMAKE = "snakemake (or the command of the step that wrote it)"
 
 
@@ -55,6 +59,32 @@ def status_row(header: Mapping[str, Any], *, step: str, tiles: int, seconds: flo
 def failure(status: SlideStatus, reason: str, *, step: str) -> dict[str, Any]:
     """Return the header entries of a slide that failed in `step`; the reason is one line."""
     return {"status": str(status), "reason": " ".join(reason.split()), "failed_in": step}
+
+
+def unnamed(text: str, row: SlideRow) -> str:
+    """Return a reason without the slide's folder and, where it says more than the id, its file's name.
+
+    Readers quote both in what they say of a damaged file; either may name a patient.
+    """
+    path, told = row.path, told_name(row.slide_id, row.path)
+    for name in (str(path.absolute()), str(path), path.name):
+        text = text.replace(name, told)
+    for folder in (str(path.parent.absolute()), str(path.parent)):
+        if len(folder) > 1:  # neither "/" nor "."
+            text = text.replace(f"{folder}/", "")
+    stem = slide_id_of(path)
+    if stem == row.slide_id or len(stem) < SHORTEST_NAME:
+        return text
+    return text.replace(stem, row.slide_id)
+
+
+def kept_under(header: Mapping[str, Any], expected: str, *, step: str) -> str:
+    """Return the hash under which a slide's file is kept: none where reading crashed in this very step.
+
+    What crashed of a scarce memory or an old library is tried again whenever the step runs again.
+    """
+    crashed_here = header["status"] == SlideStatus.READER_CRASHED and header.get("failed_in") == step
+    return "" if crashed_here else expected
 
 
 def joined_notes(*notes: str) -> str:

@@ -1,4 +1,4 @@
-"""A slide's tissue from one of three sources: a file of the user's, the thumbnail, or a segmentation network.
+"""A slide's tissue from one of three sources: a file of the user's, the overview, or a segmentation network.
 
 Each returns polygons in level-0 pixels and writes what it learns on the way into the mask's header, which
 holds it for slides without tissue too.
@@ -7,33 +7,43 @@ holds it for slides without tissue too.
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import shapely
 
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.records import SlideStatus
-from wsi_kd.core.shapes import Mask
 from wsi_kd.core.units import Box
 from wsi_kd.settings.slides import MaskSettings
-from wsi_kd.slides.pyramid import Thumbnail
+from wsi_kd.slides.overview import Overview
+from wsi_kd.tissue.bit_mask import BitMask
 from wsi_kd.tissue.cleaning import fill_holes, without_small
+from wsi_kd.tissue.colors import sort_pixels
 from wsi_kd.tissue.edge import find_edges
 from wsi_kd.tissue.edited import read_edited
 from wsi_kd.tissue.fold import find_folds
 from wsi_kd.tissue.network import NetworkMask
-from wsi_kd.tissue.optical_density import WHITE, GlassColor, glass_color
+from wsi_kd.tissue.optical_density import WHITE, GlassColor, measure_light
 from wsi_kd.tissue.pen import find_pen
 from wsi_kd.tissue.polygons import SIMPLIFY_PX, Mark, mask_to_polygons, tidy_polygons
-from wsi_kd.tissue.segmentation import is_dark_field, segment_tissue
+from wsi_kd.tissue.segmentation import refuse_dark_field, segment_tissue
 
 UM2_PER_MM2 = 1e6
 
 
-class TissueMasks(NamedTuple):
-    """What is tissue on a thumbnail, and which of it is folded."""
+class SeenMarks(NamedTuple):
+    """What lies on an overview that is no tissue, and how bright that is."""
 
-    tissue: Mask
-    folds: Mask
+    luminance: float
+    """Median, 0 to 1."""
+    pen: BitMask
+    gray: BitMask
+    """As dark and gray as the rim of a bubble."""
+
+
+class TissueMasks(NamedTuple):
+    """What is tissue on an overview, and which of it is folded."""
+
+    tissue: BitMask
+    folds: BitMask
 
 
 def nothing_seen(mask: MaskSettings) -> dict[str, Any]:
@@ -48,75 +58,72 @@ def nothing_seen(mask: MaskSettings) -> dict[str, Any]:
     }
 
 
-def look_at_thumbnail(
-    thumbnail: Thumbnail, mask: MaskSettings, header: dict[str, Any], *, marks: list[Mark]
-) -> Mask:
+def look_at_overview(
+    overview: Overview, mask: MaskSettings, header: dict[str, Any], *, marks: list[Mark]
+) -> SeenMarks:
     """Measure the glass and find pen; the header gets `glass_rgb` and `pen_mm2`, the marks its outline.
 
     In dark field there is no pen: every color there is light, not ink.
-    """
-    pixels = thumbnail.pixels
-    if is_dark_field(pixels, dark_field_luminance=mask.dark_field_luminance):
-        return np.zeros(pixels.shape[:2], bool)
-    glass = glass_color(pixels)
-    pen = find_pen(
-        pixels,
-        mpp=_mpp(thumbnail, header),
-        glass=glass,
-        colors=mask.pen_colors,
-        min_pen_um2=mask.min_pen_um2,
-    )
-    header.update(glass_rgb=list(glass), pen_mm2=_mm2(pen, _mpp(thumbnail, header)))
-    _add_mark(marks, "Pen", pen, thumbnail=thumbnail, header=header)
-    return pen
-
-
-def tissue_of_thumbnail(
-    thumbnail: Thumbnail, pen: Mask, mask: MaskSettings, *, header: dict[str, Any], marks: list[Mark]
-) -> shapely.MultiPolygon:
-    """Segment the thumbnail; the header gets `fold_mm2` and `edge_mm2`, the marks the outlines of both.
 
     Raises:
-        SlideProblem: empty.
+        SlideProblem: unreadable.
     """
-    mpp = _mpp(thumbnail, header)
-    edges = find_edges(thumbnail.pixels, mpp=mpp, glass=_glass(header), max_edge_um=mask.max_edge_um)
+    pixels, mpp = overview.pixels, _mpp(overview, header)
+    light = measure_light(pixels)
+    if light.luminance < mask.dark_field_luminance:
+        nowhere = BitMask((pixels.shape[0], pixels.shape[1]))
+        return SeenMarks(light.luminance, nowhere, nowhere)
+    found = sort_pixels(pixels, glass=light.glass, pen_colors=mask.pen_colors)
+    pen = find_pen(pixels, found.ink, mpp=mpp, glass=light.glass, min_pen_um2=mask.min_pen_um2)
+    header.update(glass_rgb=list(light.glass), pen_mm2=_mm2(pen, mpp))
+    _add_mark(marks, "Pen", pen, overview=overview, header=header)
+    return SeenMarks(light.luminance, pen, found.gray)
+
+
+def tissue_of_overview(
+    overview: Overview, seen: SeenMarks, mask: MaskSettings, *, header: dict[str, Any], marks: list[Mark]
+) -> shapely.MultiPolygon:
+    """Segment the overview; the header gets `fold_mm2` and `edge_mm2`, the marks the outlines of both.
+
+    Raises:
+        SlideProblem: empty, or unreadable.
+    """
+    refuse_dark_field(seen.luminance, dark_field_luminance=mask.dark_field_luminance)
+    mpp = _mpp(overview, header)
+    edges = find_edges(seen.gray, mpp=mpp, max_edge_um=mask.max_edge_um)
     header["edge_mm2"] = _mm2(edges, mpp)
-    _add_mark(marks, "Edge", edges, thumbnail=thumbnail, header=header)
-    edges |= pen
-    tissue, folds = tissue_masks(thumbnail, edges, mask, header=header)
+    _add_mark(marks, "Edge", edges, overview=overview, header=header)
+    tissue, folds = tissue_masks(overview, edges | seen.pen, mask, header=header)
     header["fold_mm2"] = _mm2(folds, mpp)
-    _add_mark(marks, "Fold", folds, thumbnail=thumbnail, header=header)
+    _add_mark(marks, "Fold", folds, overview=overview, header=header)
     if mask.remove_folds:
         tissue = without_small(tissue & ~folds, mask.min_tissue_um2 / mpp**2)
         _require(tissue, "all of the tissue counts as folded; set mask.remove_folds: false")
-    return _outline(
-        tissue, level0_px_per_px=thumbnail.level0_px_per_px, origin=thumbnail.origin, header=header
-    )
+    ratio = overview.level0_px_per_px
+    return _outline(tissue, level0_px_per_px=ratio, origin=overview.origin, header=header)
 
 
 def tissue_masks(
-    thumbnail: Thumbnail, excluded: Mask, mask: MaskSettings, *, header: dict[str, Any]
+    overview: Overview, excluded: BitMask, mask: MaskSettings, *, header: dict[str, Any]
 ) -> TissueMasks:
     """Find tissue outside of `excluded`, and the folds in it.
 
     Raises:
-        SlideProblem: empty.
+        SlideProblem: empty, or unreadable.
     """
-    mpp = _mpp(thumbnail, header)
+    mpp = _mpp(overview, header)
     tissue = segment_tissue(
-        thumbnail.pixels,
+        overview.pixels,
         mpp=mpp,
         min_tissue_um2=mask.min_tissue_um2,
         min_hole_um2=mask.min_hole_um2,
         close_um=mask.close_um,
         min_saturation=mask.min_saturation,
         min_texture=mask.min_texture,
-        dark_field_luminance=mask.dark_field_luminance,
         excluded=excluded,
     )
     folds = find_folds(
-        thumbnail.pixels,
+        overview.pixels,
         tissue,
         mpp=mpp,
         glass=_glass(header),
@@ -135,7 +142,8 @@ def tissue_of_network(found: NetworkMask, mask: MaskSettings, header: dict[str, 
     classes = {name.casefold(): area for name, area in found.class_mm2.items()}
     header.update(class_mm2=found.class_mm2, pen_mm2=classes.get("pen"), fold_mm2=classes.get("fold"))
     px_um2 = (header["slide_mpp"] * found.level0_px_per_px) ** 2
-    tissue = fill_holes(without_small(found.tissue, mask.min_tissue_um2 / px_um2), mask.min_hole_um2 / px_um2)
+    tissue = without_small(BitMask.of(found.tissue), mask.min_tissue_um2 / px_um2)
+    tissue = fill_holes(tissue, mask.min_hole_um2 / px_um2)
     _require(
         tissue,
         f"no tissue: the network sees {found.tissue.sum() * px_um2 / UM2_PER_MM2:.3g} mm2 and no piece "
@@ -167,7 +175,7 @@ def tissue_of_file(path: Path, header: dict[str, Any]) -> shapely.MultiPolygon:
 
 
 def _outline(
-    tissue: Mask, *, level0_px_per_px: float, origin: tuple[int, int], header: dict[str, Any]
+    tissue: BitMask, *, level0_px_per_px: float, origin: tuple[int, int], header: dict[str, Any]
 ) -> shapely.MultiPolygon:
     outline = mask_to_polygons(tissue, level0_px_per_px=level0_px_per_px, origin=origin)
     return tidy_polygons(
@@ -176,15 +184,15 @@ def _outline(
 
 
 def _add_mark(
-    marks: list[Mark], name: str, found: Mask, *, thumbnail: Thumbnail, header: dict[str, Any]
+    marks: list[Mark], name: str, found: BitMask, *, overview: Overview, header: dict[str, Any]
 ) -> None:
-    ratio = thumbnail.level0_px_per_px
-    outline = _outline(found, level0_px_per_px=ratio, origin=thumbnail.origin, header=header)
+    ratio = overview.level0_px_per_px
+    outline = _outline(found, level0_px_per_px=ratio, origin=overview.origin, header=header)
     if not outline.is_empty:
         marks.append(Mark(name, outline))
 
 
-def _require(tissue: Mask, reason: str) -> None:
+def _require(tissue: BitMask, reason: str) -> None:
     if not tissue.any():
         raise SlideProblem(SlideStatus.EMPTY, reason)
 
@@ -194,9 +202,9 @@ def _glass(header: dict[str, Any]) -> GlassColor:
     return red, green, blue
 
 
-def _mpp(thumbnail: Thumbnail, header: dict[str, Any]) -> float:
-    return float(header["slide_mpp"] * thumbnail.level0_px_per_px)
+def _mpp(overview: Overview, header: dict[str, Any]) -> float:
+    return float(header["slide_mpp"] * overview.level0_px_per_px)
 
 
-def _mm2(where: Mask, mpp: float) -> float:
-    return float(where.sum() * mpp**2 / UM2_PER_MM2)
+def _mm2(where: BitMask, mpp: float) -> float:
+    return float(where.count() * mpp**2 / UM2_PER_MM2)

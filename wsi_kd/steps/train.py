@@ -9,10 +9,12 @@ from wsi_kd.bags.manifest import Manifest
 from wsi_kd.bags.splits import Fold
 from wsi_kd.core.errors import BadInput, unknown_name
 from wsi_kd.core.files import publish_table
+from wsi_kd.core.places import without_folder, without_paths
 from wsi_kd.core.progress import progress
 from wsi_kd.core.provenance import stamp
 from wsi_kd.settings.all import Settings
-from wsi_kd.settings.models import DISTILLING
+from wsi_kd.settings.models import DISTILLING, TrainSettings
+from wsi_kd.settings.shared_training import not_shared
 from wsi_kd.steps.split import read_splits
 from wsi_kd.steps.train_large import load_large, told_of
 from wsi_kd.steps.train_plan import plan_distillation, plan_optimization
@@ -20,6 +22,7 @@ from wsi_kd.steps.train_recipes import RECIPES, recipe_architecture
 from wsi_kd.steps.train_validation import facts_of_validation
 from wsi_kd.training.checkpoint import LoadedModel, save_model
 from wsi_kd.training.distillation_checks import check_distillation
+from wsi_kd.training.joining import Place, joined, place_by_torchrun
 from wsi_kd.training.loop import OnEpoch, Trained
 from wsi_kd.training.recipes.auto import CANDIDATES, remove_candidates
 from wsi_kd.training.state import HistoryRow, remove_state
@@ -51,12 +54,14 @@ def run_train(
     out_dir: Path,
     settings: Settings,
     large_dir: Path | None = None,
+    place: Place | None = None,
 ) -> None:
     """Train on the fold's train part, select and set the limits on its val part; test is not read.
 
     Writes `last.safetensors`, `last.json`, `history.csv`, `model.safetensors` and, last of all, `model.json`
     to `out_dir`. A killed run leaves `state.safetensors` there and goes on from it, bit for bit on a CPU.
-    `large_dir` holds the trained model that recipe distill learns from.
+    `large_dir` holds the trained model that recipe distill learns from. `place` is this process's among those
+    that train the model together; None: what torchrun says, or it trains alone. Only the first writes files.
 
     Raises:
         BadInput: an unknown recipe, a teacher that cannot make the soft labels asked for, no such fold,
@@ -65,6 +70,9 @@ def run_train(
     """
     job = Job(recipe, seed, fold, manifest.classes, settings)
     _check_job(job)
+    place = place or place_by_torchrun()
+    if place is not None:
+        _check_shared(settings.train, recipe)
     train, val = _load_parts(_fold(splits_path, fold), manifest, features_dir)
     _check_features(train, settings)
     if recipe == "distill":
@@ -73,7 +81,15 @@ def run_train(
             large_dir, recipe=named, seed=seed, fold=fold, classes=job.classes, header=train.header
         )
         job = job._replace(large=large)
-    trained = _train_with_progress(job, train, val, work_dir=out_dir)
+    with joined(place, device=settings.train.device) as ranks:
+        trained = _train_with_progress(job, train, val, work_dir=out_dir)
+    if ranks.first:
+        _write(job, trained, train=train, val=val, manifest=manifest, out_dir=out_dir)
+
+
+def _write(
+    job: Job, trained: Trained, *, train: BagSet, val: BagSet, manifest: Manifest, out_dir: Path
+) -> None:
     facts = _facts(job, train, with_student=trained.model.student is not None)
     models = {
         "last": (trained.last_model, len(trained.history) - 1),
@@ -82,7 +98,7 @@ def run_train(
     _write_history(out_dir / "history.csv", trained, facts)
     case_of = {row.slide_id: row.case_id for row in manifest.rows}
     for name, (model, epoch) in models.items():
-        chosen = facts_of_validation(model, val, case_of=case_of, settings=settings.train)
+        chosen = facts_of_validation(model, val, case_of=case_of, settings=job.settings.train)
         save_model(out_dir, name, model, header={**facts, "epoch": epoch, **chosen})
     remove_state(out_dir)
     remove_candidates(out_dir)
@@ -94,6 +110,12 @@ def _check_job(job: Job) -> None:
     if job.recipe in DISTILLING:
         train = job.settings.train
         check_distillation(train.teacher, plan_distillation(train), classes=len(job.classes))
+
+
+def _check_shared(train: TrainSettings, recipe: str) -> None:
+    """Torchrun asks no settings how many processes it starts."""
+    if reason := not_shared([recipe], train.projectors):
+        raise BadInput(f"several processes: {reason}")
 
 
 def _fold(splits_path: Path, fold: int) -> Fold:
@@ -130,7 +152,7 @@ def _check_features(bags: BagSet, settings: Settings) -> None:
     if "adopted" in bags.header:
         return
     wanted = {
-        "encoder": settings.embed.encoder,
+        "encoder": without_folder(settings.embed.encoder),
         "tile_px": settings.tile.tile_px,
         "tile_mpp": settings.tile.tile_mpp,
         "overlap_px": settings.tile.overlap_px,
@@ -213,9 +235,9 @@ def slide_sections(header: Mapping[str, Any], settings: Settings) -> dict[str, A
     if "adopted" in header:
         made_with = dict(header["settings"])
         if "embed" in made_with:
-            return made_with
+            return without_paths(made_with)
         names = ("slides", "adopt")
-    return {name: getattr(settings, name).model_dump(mode="json") for name in names}
+    return without_paths({name: getattr(settings, name).model_dump(mode="json") for name in names})
 
 
 def _write_history(path: Path, trained: Trained, facts: dict[str, Any]) -> None:

@@ -10,10 +10,11 @@ from typing import Final, NamedTuple
 import uvicorn
 
 from wsi_kd.bags.manifest import SlideRow, rows_of_slides
-from wsi_kd.bags.slide_files import is_slide_folder, slides_in
-from wsi_kd.core.errors import BadInput
+from wsi_kd.bags.slide_files import is_slide_folder, is_slide_name, slides_in
+from wsi_kd.core.errors import BadInput, SlideProblem
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.slides.icc import Color
+from wsi_kd.slides.reader import open_slide
 from wsi_kd.steps.known_slides import Sources, known_slides
 from wsi_kd.steps.viewed_answers import prediction_files, view_answers
 from wsi_kd.steps.viewed_run import is_run, recorded_title, view_run
@@ -49,7 +50,8 @@ def collect_viewed(target: Path, sources: Sources, *, shown: Shown | None = None
         shown: how.
 
     Raises:
-        BadInput: nothing that can be viewed, or files that are damaged or of another version.
+        BadInput: nothing that can be viewed, a file that is no slide, or files that are damaged or of another
+            version.
     """
     if sources.slide_mpp is not None and not 0 < sources.slide_mpp < math.inf:
         raise BadInput(f"--slide-mpp {sources.slide_mpp}: expected a positive number of um/px such as 0.25")
@@ -62,7 +64,10 @@ def collect_viewed(target: Path, sources: Sources, *, shown: Shown | None = None
 def _collect(target: Path, sources: Sources, shown: Shown) -> Viewed:
     name = target.resolve().name
     if not target.is_dir() or is_slide_folder(target):
-        return view_slides(rows_of_slides([target], sources.slide_mpp), title=name)
+        rows = rows_of_slides([target], sources.slide_mpp)
+        if [row.path for row in rows] == [target] and not is_slide_name(target):
+            _refuse_foreign(target)
+        return view_slides(rows, title=name)
     if prediction_files(target):
         return view_answers(target, sheet=known_slides(sources))
     if is_run(target):
@@ -74,6 +79,19 @@ def _collect(target: Path, sources: Sources, shown: Shown) -> Viewed:
         f"{target}: nothing to view; expected a run's results folder, what wsi-kd infer wrote, a slide, or a "
         "folder of slides"
     )
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse a file that neither its name nor its content tells to be a slide.
+
+    Raises:
+        BadInput: it does not open.
+    """
+    try:
+        with open_slide(path, background="metadata"):
+            return
+    except SlideProblem as problem:
+        raise BadInput(f"{path}: no slide: {problem.reason}") from None
 
 
 def view_slides(rows: Sequence[SlideRow], *, title: str) -> Viewed:

@@ -7,15 +7,19 @@ fold is told from it by its shape, a narrow and long band.
 """
 
 import math
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import Float32
 
-from wsi_kd.core.shapes import Mask, Pixels
-from wsi_kd.tissue.cleaning import as_levels, pieces_with, without_small, without_thin
+from wsi_kd.core.shapes import Mask
+from wsi_kd.slides.overview import PixelRows
+from wsi_kd.tissue.bit_mask import BitMask
+from wsi_kd.tissue.cleaning import mean_depth, pieces_with, without_small, without_thin
 from wsi_kd.tissue.optical_density import GlassColor, mean_density
-from wsi_kd.tissue.strips import strips_with_halo
+from wsi_kd.tissue.pieces import Pieces
+from wsi_kd.tissue.strips import strips, strips_with_halo
 
 SMOOTH_UM = 12.0
 """Standard deviation of the blur that evens out single nuclei."""
@@ -29,11 +33,31 @@ MAX_WIDTH_UM = 320.0
 MIN_LENGTH_TO_WIDTH = 3.5
 MIN_EXCESS = 0.25
 """Density that a fold has more than its neighborhood, whatever the ratio: pale tissue is noisy."""
+BLOCKS_A_SIGMA = 12
+"""The neighborhood is averaged over square blocks; so many lie along its standard deviation, or more."""
+WIDENED = 1 / 12 + 1 / 6
+"""Variance, in blocks, by which averaging over blocks and interpolating between them widen a Gaussian."""
+
+Plane = Float32[np.ndarray, "height width"]
+BlockPlane = Float32[np.ndarray, "block_rows block_columns"]
+
+
+class _Blocks(NamedTuple):
+    """The neighborhood's mean density, one value a block of `edge_px` x `edge_px` pixels."""
+
+    mean: BlockPlane
+    edge_px: int
 
 
 def find_folds(
-    pixels: Pixels, tissue: Mask, *, mpp: float, glass: GlassColor, fold_ratio: float, min_fold_um2: float
-) -> Mask:
+    pixels: PixelRows,
+    tissue: BitMask,
+    *,
+    mpp: float,
+    glass: GlassColor,
+    fold_ratio: float,
+    min_fold_um2: float,
+) -> BitMask:
     """Find folds on an overview.
 
     Pixels of the tissue count whose density is `fold_ratio` times the mean of the tissue around them
@@ -50,44 +74,75 @@ def find_folds(
     """
     solid = without_thin(_dense(pixels, tissue, mpp=mpp, glass=glass, ratio=fold_ratio), MIN_WIDTH_UM / mpp)
     narrow = solid & ~pieces_with(solid, without_thin(solid, MAX_WIDTH_UM / mpp))
-    return _long(without_small(narrow, min_fold_um2 / mpp**2))
+    pieces = Pieces(without_small(narrow, min_fold_um2 / mpp**2), connectivity=4)
+    width = 4 * mean_depth(pieces, max_depth_px=MAX_WIDTH_UM / mpp)
+    return pieces.chosen(pieces.area >= MIN_LENGTH_TO_WIDTH * width**2)
 
 
-def _dense(pixels: Pixels, tissue: Mask, *, mpp: float, glass: GlassColor, ratio: float) -> Mask:
-    """Find what is denser than its neighborhood; of planes of floats there are two at a time."""
-    around = _mean_inside(mean_density(pixels, glass=glass), tissue, AROUND_UM / mpp)
+def _dense(pixels: PixelRows, tissue: BitMask, *, mpp: float, glass: GlassColor, ratio: float) -> BitMask:
+    """Find what is denser than its neighborhood."""
+    around = _neighborhood(pixels, tissue, AROUND_UM / mpp, glass=glass)
     sigma_px = SMOOTH_UM / mpp
-    dense = tissue.copy()
-    for strip in strips_with_halo(len(pixels), math.ceil(KERNEL_SIGMAS * sigma_px) + 1):
-        density = mean_density(pixels[strip.around], glass=glass)
-        smooth = _mean_inside(density, tissue[strip.around], sigma_px)[strip.inside]
-        near = around[strip.rows]
-        dense[strip.rows] &= (smooth >= ratio * near) & (smooth >= near + MIN_EXCESS)
+    dense = BitMask(tissue.shape)
+    reach_px = math.ceil(KERNEL_SIGMAS * sigma_px) + 1
+    for strip in strips_with_halo(pixels.shape, reach_px, multiple_px=around.edge_px):
+        if tissue.any(strip.rows):
+            density = mean_density(pixels[strip.around], glass=glass)
+            smooth = _mean_inside(density, tissue[strip.around], sigma_px)[strip.inside]
+            near = _interpolated(around, strip.rows, width=tissue.shape[1])
+            dense[strip.rows] = tissue[strip.rows] & (smooth >= ratio * near) & (smooth >= near + MIN_EXCESS)
     return dense
 
 
-def _mean_inside(
-    values: Float32[np.ndarray, "height width"], inside: Mask, sigma_px: float
-) -> Float32[np.ndarray, "height width"]:
+def _neighborhood(pixels: PixelRows, tissue: BitMask, sigma_px: float, *, glass: GlassColor) -> _Blocks:
+    """Average the tissue's density over blocks, then by a Gaussian over those: no plane has more pixels."""
+    edge_px = max(1, int(sigma_px / BLOCKS_A_SIGMA))
+    shape = tuple(-(-length // edge_px) for length in tissue.shape)
+    values, weight = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    for rows in strips(pixels.shape, multiple_px=edge_px):
+        if tissue.any(rows):
+            inside = tissue[rows].astype(np.float32)
+            blocks = slice(rows.start // edge_px, -(-rows.stop // edge_px))
+            weight[blocks] = _block_means(inside, edge_px)
+            inside *= mean_density(pixels[rows], glass=glass)
+            values[blocks] = _block_means(inside, edge_px)
+    sigma = math.sqrt((sigma_px / edge_px) ** 2 - (WIDENED if edge_px > 1 else 0.0))
+    return _Blocks(_weighted_mean(values, weight, sigma), edge_px)
+
+
+def _block_means(plane: Plane, edge_px: int) -> BlockPlane:
+    """Average over blocks; where the plane ends within one, 0 is added."""
+    if edge_px == 1:
+        return plane
+    down, right = (-length % edge_px for length in plane.shape)
+    whole = cv2.copyMakeBorder(plane, 0, down, 0, right, cv2.BORDER_CONSTANT, value=0.0)
+    size = (whole.shape[1] // edge_px, whole.shape[0] // edge_px)
+    return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA))
+
+
+def _interpolated(blocks: _Blocks, rows: slice, *, width: int) -> Plane:
+    """Return some rows in pixels, from the first row of a block on; linear between the middles of blocks."""
+    edge_px = blocks.edge_px
+    if edge_px == 1:
+        return blocks.mean[rows]
+    first, end = rows.start // edge_px, -(-rows.stop // edge_px)
+    near = blocks.mean[np.clip(np.arange(first - 1, end + 1), 0, len(blocks.mean) - 1)]
+    size = (near.shape[1] * edge_px, near.shape[0] * edge_px)
+    large = cv2.resize(near, size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large[edge_px:][: rows.stop - rows.start, :width])
+
+
+def _mean_inside(values: Plane, inside: Mask, sigma_px: float) -> Plane:
     """Gaussian mean over the pixels inside only; takes the place of the values."""
     values *= inside
-    weight = inside.astype(np.float32)
+    return _weighted_mean(values, inside.astype(np.float32), sigma_px)
+
+
+def _weighted_mean(values: Plane, weight: Plane, sigma_px: float) -> Plane:
+    """Gaussian sum of `values` over that of `weight`; takes the place of both."""
     sigma_px = max(sigma_px, MIN_SIGMA_PX)
     for plane in (values, weight):
         cv2.GaussianBlur(plane, (0, 0), sigma_px, dst=plane, borderType=cv2.BORDER_CONSTANT)
     np.maximum(weight, np.float32(1e-6), out=weight)
     values /= weight
     return values
-
-
-def _long(mask: Mask) -> Mask:
-    """Keep pieces that are long for their width: four times the mean distance to their edge, for a band."""
-    if not mask.any():
-        return mask
-    depth = cv2.distanceTransform(as_levels(np.pad(mask, 1)), cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1][mask]
-    count, pieces, stats, _ = cv2.connectedComponentsWithStats(as_levels(mask), connectivity=4)
-    area = stats[:, cv2.CC_STAT_AREA]
-    width = 4 * np.bincount(pieces[mask], weights=depth, minlength=count) / area
-    keep = area >= MIN_LENGTH_TO_WIDTH * width**2
-    keep[0] = False
-    return np.asarray(keep[pieces])

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from wsi_kd.core.shapes import Pixels
+from wsi_kd.slides.overview import PixelRows
 from wsi_kd.tissue.strips import strips
 
 WHITE = (255, 255, 255)
@@ -26,6 +27,16 @@ _LEVELS = 256
 
 GlassColor: TypeAlias = tuple[int, int, int]
 Plane = Float32[np.ndarray, "height width"]
+_MAX_GLASS_RANGE = (GLASS_SATURATION * np.arange(_LEVELS)).astype(np.uint8)
+"""Largest difference of the channels of glass, by the brightest of them."""
+
+
+class Light(NamedTuple):
+    """What an overview tells of the light that it was taken with."""
+
+    luminance: float
+    """Median of the pixels, 0 to 1: low in dark field."""
+    glass: GlassColor
 
 
 class DensityColor(NamedTuple):
@@ -45,7 +56,7 @@ class DensityColor(NamedTuple):
 def density_color(pixels: Pixels, *, glass: GlassColor) -> DensityColor:
     """Split pixels into density and chromaticity; `glass` is the color (RGB) of the light without tissue."""
     planes = DensityColor(*(np.empty(pixels.shape[:2], np.float32) for _ in DensityColor._fields))
-    for rows in strips(len(pixels)):
+    for rows in strips(pixels.shape):
         red, green, blue = cv2.split(cv2.LUT(pixels[rows], _table(glass)))
         density = (red + green + blue) / np.float32(3)
         divisor = np.maximum(density, np.float32(MIN_DENSITY))
@@ -58,39 +69,33 @@ def density_color(pixels: Pixels, *, glass: GlassColor) -> DensityColor:
 def mean_density(pixels: Pixels, *, glass: GlassColor) -> Plane:
     """Return the density of `density_color` alone."""
     density = np.empty(pixels.shape[:2], np.float32)
-    for rows in strips(len(pixels)):
+    for rows in strips(pixels.shape):
         red, green, blue = cv2.split(cv2.LUT(pixels[rows], _table(glass)))
         density[rows] = (red + green + blue) / np.float32(3)
     return density
 
 
-def glass_color(pixels: Pixels) -> GlassColor:
-    """Estimate the color of bare glass: the median of the bright pixels without color.
+def measure_light(pixels: PixelRows) -> Light:
+    """Measure how bright an overview is, and the color of bare glass: the median of what is bright and gray.
 
-    Returns:
-        White where fewer than `MIN_GLASS_SHARE` of the pixels are that bright (no glass in sight, or
-        fluorescence).
+    The glass counts as white where fewer than `MIN_GLASS_SHARE` of the pixels are that bright (no glass in
+    sight, or fluorescence).
     """
-    counts = np.zeros((3, _LEVELS), np.int64)
-    for rows in strips(len(pixels)):
-        channels = red, green, blue = cv2.split(pixels[rows])
+    gray = np.zeros(_LEVELS, np.int64)
+    glass = np.zeros((3, _LEVELS), np.int64)
+    for rows in strips(pixels.shape):
+        part = pixels[rows]
+        gray += np.bincount(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY).ravel(), minlength=_LEVELS)
+        channels = red, green, blue = cv2.split(part)
         value = np.maximum(np.maximum(red, green), blue)
         range_ = value - np.minimum(np.minimum(red, green), blue)
-        bright = (value >= GLASS_VALUE * (_LEVELS - 1)) & (range_ <= GLASS_SATURATION * value)
-        counts += [np.bincount(channel[bright], minlength=_LEVELS) for channel in channels]
-    height, width = pixels.shape[:2]
-    if counts[0].sum() < MIN_GLASS_SHARE * height * width:
-        return WHITE
-    first, second, third = (int(sum(middle_levels(channel)) / 2) for channel in counts)
-    return first, second, third
-
-
-def gray_counts(pixels: Pixels) -> Int64[np.ndarray, "levels"]:
-    """Count the pixels of each luminance, 0 to 255."""
-    counts = np.zeros(_LEVELS, np.int64)
-    for rows in strips(len(pixels)):
-        counts += np.bincount(cv2.cvtColor(pixels[rows], cv2.COLOR_RGB2GRAY).ravel(), minlength=_LEVELS)
-    return counts
+        bright = (value >= GLASS_VALUE * (_LEVELS - 1)) & (range_ <= _MAX_GLASS_RANGE[value])
+        glass += [np.bincount(channel[bright], minlength=_LEVELS) for channel in channels]
+    luminance = float(np.mean(middle_levels(gray))) / (_LEVELS - 1)
+    if glass[0].sum() < MIN_GLASS_SHARE * gray.sum():
+        return Light(luminance, WHITE)
+    first, second, third = (int(sum(middle_levels(channel)) / 2) for channel in glass)
+    return Light(luminance, (first, second, third))
 
 
 def middle_levels(counts: Int64[np.ndarray, "levels"]) -> tuple[int, int]:

@@ -8,12 +8,14 @@ docs/tissue.md has what they find elsewhere.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from wsi_kd.core.shapes import Mask, Pixels
+from wsi_kd.core.shapes import Mask
+from wsi_kd.slides.overview import PixelRows
+from wsi_kd.tissue.bit_mask import BitMask
 from wsi_kd.tissue.cleaning import dilated, pieces_with, without_small, without_thin
 from wsi_kd.tissue.optical_density import DensityColor, GlassColor, density_color
 from wsi_kd.tissue.strips import strips
@@ -44,8 +46,8 @@ class _Ink(NamedTuple):
 
 
 def find_pen(
-    pixels: Pixels, *, mpp: float, glass: GlassColor, colors: Collection[PenColor], min_pen_um2: float
-) -> Mask:
+    pixels: PixelRows, sure: Mapping[PenColor, BitMask], *, mpp: float, glass: GlassColor, min_pen_um2: float
+) -> BitMask:
     """Find pen strokes on an overview, on glass and over tissue.
 
     For each color: pixels that are surely ink, without what is narrower than `MIN_WIDTH_UM` and pieces below
@@ -54,31 +56,33 @@ def find_pen(
 
     Args:
         pixels: overview of the slide.
+        sure: where it is surely ink, by the colors that are looked for, see `surely_ink`.
         mpp: its um/px.
         glass: color of bare glass.
-        colors: inks that are looked for.
         min_pen_um2: smallest mark.
     """
-    found = np.zeros(pixels.shape[:2], bool)
-    surely = _in_regions(pixels, glass, [_INKS[name].sure for name in colors])
-    for name in colors:
-        sure = without_small(without_thin(surely.pop(0), MIN_WIDTH_UM / mpp), min_pen_um2 / mpp**2)
-        if sure.any():
-            (near,) = _in_regions(pixels, glass, [_INKS[name].likely])
-            near |= sure
-            near &= dilated(sure, REACH_UM / mpp)
-            found |= pieces_with(near, sure)
+    found = BitMask((pixels.shape[0], pixels.shape[1]))
+    for name, marked in sure.items():
+        ink = without_small(without_thin(marked, MIN_WIDTH_UM / mpp), min_pen_um2 / mpp**2)
+        if ink.any():
+            reach = dilated(ink, REACH_UM / mpp)
+            near = (_likely_ink(pixels, reach, glass=glass, color=name) | ink) & reach
+            found = found | pieces_with(near, ink)
     return dilated(found, MARGIN_UM / mpp)
 
 
-def _in_regions(pixels: Pixels, glass: GlassColor, inks: Sequence[tuple[_Region, ...]]) -> list[Mask]:
-    """Mark the pixels inside of some regions, for several sets of regions, a strip of rows at a time."""
-    found = [np.empty(pixels.shape[:2], bool) for _ in inks]
-    for rows in strips(len(pixels)):
-        color = density_color(pixels[rows], glass=glass)
-        for where, regions in zip(found, inks, strict=True):
-            where[rows] = _inside(color, regions)
-    return found
+def surely_ink(color: DensityColor, name: PenColor) -> Mask:
+    """Mark pixels whose color is that of one ink and of no stain."""
+    return _inside(color, _INKS[name].sure)
+
+
+def _likely_ink(pixels: PixelRows, where: BitMask, *, glass: GlassColor, color: PenColor) -> BitMask:
+    """Mark pixels that may be ink, in the runs of rows that hold some of `where`."""
+    likely = BitMask(where.shape)
+    for rows in strips(where.shape):
+        if where.any(rows):
+            likely[rows] = _inside(density_color(pixels[rows], glass=glass), _INKS[color].likely)
+    return likely
 
 
 def pen_pixels(color: DensityColor, *, colors: Collection[PenColor]) -> Mask:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
+from jaxtyping import Int64
 from shapely import affinity
 
 from wsi_kd.core.errors import BadInput
@@ -14,7 +15,9 @@ from wsi_kd.core.files import content_hash, publish_text
 from wsi_kd.core.provenance import check_schema
 from wsi_kd.core.shapes import Mask
 from wsi_kd.core.units import Box
+from wsi_kd.tissue.bit_mask import BitMask
 from wsi_kd.tissue.geojson import areas_of, read_geojson
+from wsi_kd.tissue.strips import MASK_STRIP_PX, strips
 
 KIND = "mask"
 REMAKE = "wsi-kd mask"
@@ -49,7 +52,9 @@ class TissueFile(NamedTuple):
     marks: tuple[Mark, ...] = ()
 
 
-def mask_to_polygons(mask: Mask, *, level0_px_per_px: float, origin: tuple[int, int]) -> shapely.MultiPolygon:
+def mask_to_polygons(
+    mask: Mask | BitMask, *, level0_px_per_px: float, origin: tuple[int, int]
+) -> shapely.MultiPolygon:
     """Outline a mask exactly, along the edges of its pixels: the area is (true pixels) x level0_px_per_px^2.
 
     Args:
@@ -154,17 +159,23 @@ def _multi(geometry: shapely.Geometry) -> shapely.MultiPolygon:
     return shapely.MultiPolygon([part for part in parts if part.geom_type == "Polygon" and part.area > 0])
 
 
-def _rectangles(mask: Mask) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _rectangles(mask: Mask | BitMask) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Cover a mask with rectangles: left, top, right, bottom in pixels.
 
     Runs of each row; those that repeat in the next rows become one rectangle, which saves most of the union.
     """
-    steps = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    row, left = np.nonzero(steps == 1)
-    right = np.nonzero(steps == -1)[1]
+    found = [_row_runs(mask[rows], rows.start) for rows in strips(mask.shape, pixels=MASK_STRIP_PX)]
+    row, left, right = np.concatenate([np.zeros((3, 0), np.int64), *found], axis=1)
     order = np.lexsort((row, right, left))
     row, left, right = row[order], left[order], right[order]
     same = (np.diff(left) == 0) & (np.diff(right) == 0) & (np.diff(row) == 1)
     starts = np.flatnonzero(np.concatenate(([True], ~same))) if len(row) else np.empty(0, np.int64)
     ends = np.append(starts[1:], len(row)) - 1 if len(row) else starts
     return left[starts], row[starts], right[starts], row[ends] + 1
+
+
+def _row_runs(mask: Mask, first_row: int) -> Int64[np.ndarray, "3 runs"]:
+    """Return row, first and last column + 1 of the runs of each row."""
+    steps = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    row, left = np.nonzero(steps == 1)
+    return np.stack([row + first_row, left, np.nonzero(steps == -1)[1]])

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Final
 
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from wsi_kd.bags.datasets import BagSet
 from wsi_kd.core.errors import BadInput
+from wsi_kd.core.finite import all_finite
+from wsi_kd.core.machine import usable_cpus
 from wsi_kd.mil.colors import color_statistics
 
-ROWS_AT_ONCE: Final = 65_536
+ROWS_AT_ONCE: Final = 256
 
 
 def check_bags(bags: BagSet, *, classes: int, part: str) -> None:
@@ -29,7 +32,7 @@ def check_bags(bags: BagSet, *, classes: int, part: str) -> None:
     damaged = [
         slide_id
         for slide_id, (start, end) in zip(bags.slide_ids, pairwise(bags.offsets), strict=True)
-        if bags.features.dtype != np.uint8 and not np.isfinite(bags.features[start:end]).all()
+        if not all_finite(bags.features[start:end])
     ]
     if damaged:
         raise BadInput(
@@ -46,29 +49,46 @@ def check_bags(bags: BagSet, *, classes: int, part: str) -> None:
 def feature_moments(bags: BagSet) -> tuple[Float[Tensor, "features"], Float[Tensor, "features"]]:
     """Return mean and standard deviation of every feature over all instances, summed in float64.
 
+    Within a block of `ROWS_AT_ONCE` rows the numbers are float32, and so are their distances from the mean.
     Of pixels those of the tiles' color statistics.
     """
     if bags.features.dtype == np.uint8:
         colors = color_statistics(torch.from_numpy(bags.features)).double()
         return colors.mean(dim=0).float(), colors.std(dim=0, correction=0).float()
-    count = len(bags.features)
-    mean = sum(block.sum(axis=0) for block in _blocks(bags)) / count
-    variance = sum(((block - mean) ** 2).sum(axis=0) for block in _blocks(bags)) / count
-    return torch.from_numpy(mean).float(), torch.from_numpy(np.sqrt(variance)).float()
+    count, width = bags.features.shape
+    total, squares = torch.zeros(2, width, dtype=torch.float64)
+    for block in _blocks(bags):
+        total += block.sum(dim=0, dtype=torch.float64)
+    mean = (total / count).float()
+    for block in _blocks(bags):
+        squares += block.sub(mean).square_().sum(dim=0, dtype=torch.float64)
+    return mean, (squares / count).sqrt().float()
 
 
 def bags_hash(*parts: BagSet) -> str:
-    """Return a sha256 of everything that training reads of the bags."""
+    """Return a sha256 of everything that training reads of the bags: over the sha256 of each bag.
+
+    Bags are hashed by as many threads as this process may use cores.
+    """
     digest = hashlib.sha256()
-    for part in parts:
-        digest.update("\n".join(part.slide_ids).encode())
-        for array in (part.labels, part.offsets, part.features):
-            digest.update(f"{array.dtype} {array.shape}".encode())
-            for start in range(0, len(array), ROWS_AT_ONCE):
-                digest.update(np.ascontiguousarray(array[start : start + ROWS_AT_ONCE]).data)
+    with ThreadPoolExecutor(usable_cpus()) as pool:
+        for part in parts:
+            digest.update("\n".join(part.slide_ids).encode())
+            for array in (part.labels, part.offsets):
+                digest.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
+            digest.update(f"{part.features.dtype} {part.features.shape}".encode())
+            bags = (part.features[start:end] for start, end in pairwise(part.offsets))
+            for of_bag in pool.map(_sha256, bags):
+                digest.update(of_bag)
     return digest.hexdigest()
 
 
-def _blocks(bags: BagSet) -> Iterator[np.ndarray]:
+def _sha256(array: np.ndarray) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(array).data).digest()
+
+
+def _blocks(bags: BagSet) -> Iterator[Float[Tensor, "rows features"]]:
+    """Yield the features in float32, in pieces that the processor's cache holds."""
     for start in range(0, len(bags.features), ROWS_AT_ONCE):
-        yield bags.features[start : start + ROWS_AT_ONCE].astype(np.float64)
+        rows = bags.features[start : start + ROWS_AT_ONCE]
+        yield torch.from_numpy(rows if rows.flags.writeable else rows.copy()).float()

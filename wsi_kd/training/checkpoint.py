@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import file_hash, publish, publish_json, read_json
 from wsi_kd.core.provenance import check_schema
-from wsi_kd.core.tensors import float32_by_default
+from wsi_kd.core.tensors import float32_by_default, read_signed
 from wsi_kd.mil.registry import create_model
 from wsi_kd.mil.weno import TeacherStudent
 
@@ -47,9 +46,8 @@ def load_model(directory: Path, *, name: str = "model") -> LoadedModel:
     path = directory / f"{name}.json"
     header = read_json(path, remake=REMAKE)
     check_schema(header, KIND, where=path, remake=REMAKE)
-    tensors = _read_weights(
-        directory / f"{name}.safetensors", expected_sha256=str(header.get("weights_sha256"))
-    )
+    signed = str(header.get("weights_sha256"))
+    tensors = read_signed(directory / f"{name}.safetensors", sha256=signed, remake=REMAKE)
     try:
         with float32_by_default():
             model = create_model(**header["model"])
@@ -62,17 +60,6 @@ def load_model(directory: Path, *, name: str = "model") -> LoadedModel:
     return LoadedModel(model.eval(), header)
 
 
-def _read_weights(path: Path, *, expected_sha256: str) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file; make it with: {REMAKE}")
-    if file_hash(path) != expected_sha256:
-        raise BadInput(f"{path}: not the weights of its header (sha256 differs); make it anew with: {REMAKE}")
-    try:
-        return dict(load_file(path))
-    except SafetensorError as error:
-        raise BadInput(f"{path}: not a safetensors file ({error}); make it anew with: {REMAKE}") from None
-
-
 def _check_fit(model: TeacherStudent, tensors: Mapping[str, Tensor], *, where: Path) -> None:
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     faults = [f"missing {key}" for key in expected if key not in tensors]
@@ -82,5 +69,11 @@ def _check_fit(model: TeacherStudent, tensors: Mapping[str, Tensor], *, where: P
         for key, shape in expected.items()
         if key in tensors and tuple(tensors[key].shape) != shape
     ]
+    faults += [
+        f"{key} is {tensors[key].dtype} instead of {value.dtype}"
+        for key, value in model.state_dict().items()
+        if key in tensors and tensors[key].dtype != value.dtype
+    ]
+    faults += [f"{key} is not finite" for key, value in tensors.items() if not value.isfinite().all()]
     if faults:
         raise BadInput(f"{where}: the weights do not fit the model it describes: {'; '.join(faults)}")

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wsi_kd.core.draws import WholeBatch
 from wsi_kd.core.errors import BadInput
 from wsi_kd.kd.spectral import (
     SpectralLinear,
@@ -69,6 +70,7 @@ class SpectralProjector(SpectralLinear):
         gated = SpectralLinear.of(layer)
         self.to(layer.weight.device, layer.weight.dtype).load_state_dict(gated.state_dict())
         self.rectified, self.noise = layer.rectified, layer.noise
+        self.whole: WholeBatch | None = None
         self.train(layer.training)
 
     @property
@@ -84,7 +86,9 @@ class SpectralProjector(SpectralLinear):
         """Project features as a projector of these weights does."""
         affine = Affine(self.weight, -self.eigenvalues * self.offsets)
         noise = self.noise if self.training else 0.0
-        return project_features(inputs, scaling, affine, noise=noise, rectified=self.rectified)
+        return project_features(
+            inputs, scaling, affine, noise=noise, rectified=self.rectified, whole=self.whole
+        )
 
     @torch.no_grad()
     def plain(self) -> LinearProjector:

@@ -15,6 +15,7 @@ from torch import Tensor
 from wsi_kd.bags.datasets import BagSet
 from wsi_kd.bags.packing import Instances, PackedBags, pack, plan_batches
 from wsi_kd.core.device import choose_device, matmul_dtype
+from wsi_kd.core.draws import DrawsForBatch
 from wsi_kd.core.memory import freed_memory_kept
 from wsi_kd.mil.instance_classifier import InstanceClassifier
 from wsi_kd.mil.pooling import segment_ids
@@ -25,6 +26,7 @@ from wsi_kd.training.gates import RATE, active_count, gate_cost, gate_layer, par
 from wsi_kd.training.image_input import check_projector, set_input
 from wsi_kd.training.losses import LossLedger
 from wsi_kd.training.plan import Architecture, Optimization, StudentPooling
+from wsi_kd.training.ranks import ALL, Ranks, present_ranks
 from wsi_kd.training.spread import fit_spread
 from wsi_kd.training.state import HistoryRow, TrainingState, restore_state, save_state
 from wsi_kd.training.validation import Validation, pool_student, score_validation
@@ -64,6 +66,8 @@ class Run(NamedTuple):
     state: TrainingState
     resident: Instances | None = None
     """All features of the training part on the device, where they have room there."""
+    ranks: Ranks = Ranks()
+    """This process among those that train together."""
 
     @property
     def model(self) -> TeacherStudent:
@@ -76,6 +80,12 @@ class Run(NamedTuple):
         if self.model.student is None:
             raise TypeError("this run trains a teacher alone; start it with with_student=True")
         return self.model.student
+
+    def draw_for_whole(self) -> None:
+        """Let the model draw at random for the whole batch that this process has a share of."""
+        for module in self.model.modules() if self.ranks.count > 1 else ():
+            if isinstance(module, DrawsForBatch):
+                module.whole = self.ranks.share.whole
 
     def autocast(self) -> AbstractContextManager[object]:
         """Matrix products in the run's precision; models raise scores to float32 before they pool them."""
@@ -133,19 +143,27 @@ def start_run(
         if teacher_average > 0.0:
             state.average = copy.deepcopy(model).requires_grad_(requires_grad=False).eval()
             state.average_decay = teacher_average
-        yield Run(train, val, optimization, device, state, resident_features(train, device))
+        resident = resident_features(train, device)
+        yield Run(train, val, optimization, device, state, resident, present_ranks())
 
 
 def shuffled_batches(run: Run) -> Iterator[tuple[list[int], PackedBags]]:
-    """Yield the training bags once, in a new order, packed on the device."""
+    """Yield the training bags once, in a new order, packed on the device; of each batch this process's."""
     order = torch.randperm(len(run.train.labels), generator=run.state.generator).tolist()
-    yield from _batches(run, run.train, order, bags_per_step=run.optimization.bags_per_step)
+    sizes = np.diff(run.train.offsets).tolist()
+    plan = run.optimization
+    batches = plan_batches(sizes, order, token_budget=plan.token_budget, bags_per_step=plan.bags_per_step)
+    for batch in batches:
+        bags = run.ranks.take_bags(batch, [sizes[bag] for bag in batch])
+        run.draw_for_whole()
+        yield bags, _packed(run, run.train, bags)
 
 
-def ordered_batches(run: Run, bags: BagSet) -> Iterator[tuple[list[int], PackedBags]]:
-    """Yield all bags in their order, as many a batch as the token budget takes."""
-    order = list(range(len(bags.labels)))
-    yield from _batches(run, bags, order, bags_per_step=len(order))
+def ordered_batches(run: Run, bags: BagSet, own: Sequence[int]) -> Iterator[tuple[list[int], PackedBags]]:
+    """Yield the bags `own` in their order, as many a batch as the token budget takes."""
+    sizes = np.diff(bags.offsets).tolist()
+    for batch in plan_batches(sizes, own, token_budget=run.optimization.token_budget, bags_per_step=len(own)):
+        yield batch, _packed(run, bags, batch)
 
 
 def take_step(run: Run, loss: Float[Tensor, ""], ledger: LossLedger, *, bag: int) -> None:
@@ -155,9 +173,10 @@ def take_step(run: Run, loss: Float[Tensor, ""], ledger: LossLedger, *, bag: int
     """
     gates = run.optimization.gates
     if gates is not None and (cost := gate_cost(run.model, gates.layer)) is not None:
-        loss = loss + gates.penalty * cost
+        loss = loss + gates.penalty * cost / run.ranks.count
     run.state.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
+    run.ranks.sum_gradients(value for group in run.state.optimizer.param_groups for value in group["params"])
     norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.optimization.gradient_clip)
     ledger.add("gradient norm", norm.reshape(1), [bag])
     run.state.optimizer.step()
@@ -188,7 +207,8 @@ def validate(
     """
     run.model.eval()
     bag_logits, student_logits, losses = [], [], []
-    for _, packed in ordered_batches(run, run.val):
+    own = run.ranks.own_bags(np.diff(run.val.offsets).tolist())
+    for _, packed in ordered_batches(run, run.val, own or [0]):
         with run.autocast():
             output = run.model(packed.instances, packed.offsets)
         bag_logits.append(output.bag_logits)
@@ -202,9 +222,15 @@ def validate(
                 losses.append(instance_losses(output.instance_logits, packed.labels[rows]))
     run.model.train()
     labels = torch.from_numpy(np.ascontiguousarray(run.val.labels))
-    students = torch.cat(student_logits).cpu() if student_logits else None
-    scores = score_validation(torch.cat(bag_logits).cpu(), students, labels)
-    return scores._replace(instance_loss=torch.cat(losses).double().mean().item()) if losses else scores
+
+    def of_all_bags(logits: list[Tensor]) -> Tensor:
+        return run.ranks.end_to_end(torch.cat(logits).cpu(), bags=own, lengths=[1] * len(own))
+
+    students = of_all_bags(student_logits) if student_logits else None
+    scores = score_validation(of_all_bags(bag_logits), students, labels)
+    if losses:
+        scores = scores._replace(instance_loss=run.ranks.mean(torch.cat(losses), counts=bool(own)))
+    return run.ranks.told_by_first(scores)
 
 
 def fit(
@@ -222,8 +248,10 @@ def fit(
     """
     state = run.state
     restore_state(state, work_dir, run_hash=run_hash)
+    run.ranks.check_same_start(state.epoch, work_dir)
     while state.epoch < run.optimization.epochs and not _out_of_patience(run):
         _set_learning_rate(run)
+        run.ranks.align(run.model)
         run.model.train()
         result = train_epoch(state.epoch)
         active = active_count(run.model)
@@ -232,22 +260,18 @@ def fit(
         if result.selection_loss is not None and result.selection_loss < best:
             state.select(result.selection_loss)
         state.epoch += 1
-        save_state(state, work_dir, run_hash=run_hash)
+        if run.ranks.first:
+            save_state(state, work_dir, run_hash=run_hash)
         on_epoch(state.history[-1])
     return _finish(run)
 
 
-def _batches(
-    run: Run, bags: BagSet, order: Sequence[int], *, bags_per_step: int
-) -> Iterator[tuple[list[int], PackedBags]]:
-    sizes = np.diff(bags.offsets).tolist()
-    budget = run.optimization.token_budget
+def _packed(run: Run, bags: BagSet, batch: list[int]) -> PackedBags:
     rounds = matmul_dtype(run.optimization.precision, run.device) == torch.bfloat16
     # what is rounded after it is scaled may stay as it is stored until then
     dtype = torch.from_numpy(bags.features[:0]).dtype if rounds else torch.float32
-    for batch in plan_batches(sizes, order, token_budget=budget, bags_per_step=bags_per_step):
-        resident = run.resident if bags is run.train else None
-        yield batch, pack(bags, batch, device=run.device, dtype=dtype, resident=resident)
+    resident = run.resident if bags is run.train else None
+    return pack(bags, batch, device=run.device, dtype=dtype, resident=resident)
 
 
 def _set_learning_rate(run: Run) -> None:
@@ -263,7 +287,8 @@ def _out_of_patience(run: Run) -> bool:
 
 
 def _finish(run: Run) -> Trained:
-    state = run.state
+    state, run.ranks.share = run.state, ALL
+    run.draw_for_whole()
     if state.selected_epoch is None:
         state.selected_epoch = state.epoch - 1
         state.selected_weights = run.model.state_dict()

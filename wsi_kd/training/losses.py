@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from wsi_kd.bags.packing import PackedBags
 from wsi_kd.core.errors import RunFailed
 from wsi_kd.mil.outputs import AuxiliaryTeacher, DualStreamTeacher
+from wsi_kd.training.ranks import Ranks
 
 RELEASED_EPSILON: Final = 1e-5
 """What the released code adds inside every log."""
@@ -95,34 +96,66 @@ def teacher_objective(
     return shares.bag * bag_losses.mean() + shares.auxiliary * auxiliary.mean()
 
 
+class _Entry(NamedTuple):
+    """Losses of one term in one step."""
+
+    added: int
+    """How many had been noted with it, by any process alike."""
+    term: str
+    losses: Tensor
+    bags: Sequence[int]
+    weight: float
+
+
 class LossLedger:
     """The losses of one epoch in the order of the steps, read at its end: no step waits for the GPU."""
 
-    def __init__(self, slide_ids: Sequence[str]) -> None:
+    def __init__(self, slide_ids: Sequence[str], ranks: Ranks | None = None) -> None:
         self._slide_ids = slide_ids
-        self._entries: list[tuple[str, Tensor, Sequence[int]]] = []
+        self._ranks = ranks or Ranks()
+        self._entries: list[_Entry] = []
+        self._added = 0
 
-    def add(self, term: str, losses: Float[Tensor, "items"], bags: Sequence[int]) -> None:
-        """Note losses and the index of the bag each came from."""
-        self._entries.append((term, losses.detach(), bags))
+    def add(
+        self, term: str, losses: Float[Tensor, "items"], bags: Sequence[int], *, weight: float = 1.0
+    ) -> None:
+        """Note losses and the index of the bag each came from; a stand-in's (`Ranks`) do not count.
+
+        `weight` is how many items each counts as: a mean over a process's share of a batch counts as that
+        share.
+        """
+        self._added += 1
+        if not self._ranks.share.idle:
+            self._entries.append(_Entry(self._added, term, losses.detach(), bags, weight))
 
     def mean(self, term: str) -> float | None:
-        """Return the mean of a term over the epoch; None where it was never added."""
-        losses = [losses for name, losses, _ in self._entries if name == term]
-        return torch.cat(losses).double().mean().item() if losses else None
+        """Return the mean of a term over the epoch, of all processes; None where it was never added."""
+        entries = [entry for entry in self._entries if entry.term == term]
+        if self._ranks.count == 1:
+            losses = [entry.losses for entry in entries]
+            return torch.cat(losses).double().mean().item() if losses else None
+        total = sum(entry.weight * entry.losses.double().sum().item() for entry in entries)
+        count = sum(entry.weight * len(entry.losses) for entry in entries)
+        total, count = self._ranks.summed([total, count])
+        return total / count if count else None
 
     def check(self, epoch: int) -> None:
-        """Check that every loss is finite.
+        """Check that every loss of every process is finite.
 
         Raises:
             RunFailed: naming the first term, bag and epoch that is not.
         """
-        for term, losses, bags in self._entries:
+        faults = [fault for fault in self._ranks.gathered(self._first_fault()) if fault is not None]
+        if faults:
+            _, told = min(faults)
+            raise RunFailed(f"epoch {epoch}: the {told}; lower train.learning_rate or train.gradient_clip")
+
+    def _first_fault(self) -> tuple[int, str] | None:
+        """Return when the first loss that is not finite was added, and what it is."""
+        for added, term, losses, bags, _ in self._entries:
             wrong = (~losses.isfinite()).nonzero().flatten().tolist()
             if wrong:
                 value, slide_id = losses[wrong[0]].item(), self._slide_ids[bags[wrong[0]]]
                 found = "not a number" if math.isnan(value) else "infinite"
-                raise RunFailed(
-                    f"epoch {epoch}: the {term} of bag {slide_id} is {found}; "
-                    "lower train.learning_rate or train.gradient_clip"
-                )
+                return added, f"{term} of bag {slide_id} is {found}"
+        return None

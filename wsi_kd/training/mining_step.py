@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from wsi_kd.bags.packing import PackedBags, moved
+from wsi_kd.core.draws import drawn_rows
 from wsi_kd.kd.mining import mine_hard_positives
 from wsi_kd.kd.sub_bags import cut_bags
 from wsi_kd.mil.pooling import segment_mean
@@ -27,6 +28,8 @@ class TeacherView(NamedTuple):
     bags: list[int]
     """Index in the training part of the bag that each is or belongs to."""
     packed: PackedBags
+    share: float
+    """How much of all that the teacher takes for bags in the batch these are; 1 where one process trains."""
 
 
 def cut(
@@ -37,12 +40,19 @@ def cut(
     Both share the instances, so that one projection serves teacher and student.
     """
     if mining is None or mining.rule != "sub_bags":
-        return packed, TeacherView(bags, packed)
-    pieces = cut_bags(np.diff(run.train.offsets)[bags], pieces=mining.pieces, generator=run.state.generator)
+        return packed, TeacherView(bags, packed, run.ranks.share.bags)
+    whole = run.ranks.share.whole
+    pieces = cut_bags(
+        np.diff(run.train.offsets)[bags], pieces=mining.pieces, generator=run.state.generator, whole=whole
+    )
     order, offsets, owners = (moved(torch.from_numpy(part), packed.offsets.device) for part in pieces)
     reordered = packed._replace(instances=packed.instances[order])
     view = PackedBags(reordered.instances, offsets, packed.labels[owners])
-    return reordered, TeacherView([bags[owner] for owner in pieces.bags.tolist()], view)
+    share = 1.0
+    if whole is not None:
+        of_all = sum(min(size, mining.pieces) for size in whole.sizes)
+        share = 0.0 if run.ranks.share.idle else len(pieces.bags) / of_all
+    return reordered, TeacherView([bags[owner] for owner in pieces.bags.tolist()], view, share)
 
 
 @torch.no_grad()
@@ -57,7 +67,12 @@ def mine(
         return None
     if mining.rule == "random":
         # drawn on the generator's device, so that CPU and GPU hide the same instances for a seed
-        draw = moved(torch.rand(len(hidden), generator=run.state.generator), hidden.device)
+        lots = drawn_rows(
+            lambda rows: torch.rand(rows, generator=run.state.generator),
+            len(hidden),
+            whole=run.ranks.share.whole,
+        )
+        draw = moved(lots, hidden.device)
         return hide_highest(draw, packed.offsets, ratio=mining.hidden_fraction)
     return mine_hard_positives(
         run.student(hidden.detach()),
@@ -68,6 +83,7 @@ def mine(
         max_drop_fraction=mining.max_drop_fraction,
         symmetric=mining.symmetric,
         generator=run.state.generator,
+        whole=run.ranks.share.whole,
     )
 
 

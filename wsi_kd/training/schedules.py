@@ -25,6 +25,7 @@ from wsi_kd.training.losses import (
 )
 from wsi_kd.training.mining_step import cut, mine, note_hidden, visible_scores
 from wsi_kd.training.plan import Distillation, Mining
+from wsi_kd.training.ranks import weighed
 from wsi_kd.training.soft_labels import (
     RangeMeter,
     label_all_instances,
@@ -60,7 +61,7 @@ def joint_epoch(run: Run, ledger: LossLedger, *, distillation: Distillation, min
     `minmax_global` divides by the range of the previous epoch (in the first, of the bags seen so far), which
     costs no pass of its own; hidden instances count in it.
     """
-    meter, objective = RangeMeter(), student_objective(run, distillation)
+    meter, objective = RangeMeter(run.ranks), student_objective(run, distillation)
     for bags, whole in shuffled_batches(run):
         packed, view = cut(run, whole, bags=bags, mining=mining)
         with run.autocast():
@@ -88,7 +89,8 @@ def joint_epoch(run: Run, ledger: LossLedger, *, distillation: Distillation, min
             ledger=ledger,
             bags=view.bags,
         )
-        loss = teacher + distillation.student_weight * students.mean()
+        student = weighed(students.mean(), run.ranks.share.instances)
+        loss = weighed(teacher, view.share) + distillation.student_weight * student
         take_step(run, loss, ledger, bag=bags[0])
     run.state.attention_range = meter.seen
 
@@ -164,7 +166,7 @@ def released_steps(
     epoch, while it changed, to the instances that mining left it. Only for teachers that score an instance
     without its bag.
     """
-    meter = RangeMeter()
+    meter = RangeMeter(run.ranks)
     bag_losses = released_bag_losses(run.model.teacher)
     teacher_steps(run, ledger, bag_batches, mining=mining, losses_of=bag_losses, on_attention=meter.add)
     seen = meter.seen
@@ -212,7 +214,7 @@ def teacher_steps(
             ledger=ledger,
             bags=view.bags,
         )
-        take_step(run, objective, ledger, bag=bags[0])
+        take_step(run, weighed(objective, view.share), ledger, bag=bags[0])
 
 
 def student_steps(
@@ -230,14 +232,17 @@ def student_steps(
             logits = run.student(run.model.dropout(hidden))
             losses = losses_of(batch, hidden.detach(), logits)
         ledger.add("student loss", losses, bags[batch.rows].tolist())
-        take_step(run, losses.mean(), ledger, bag=int(bags[batch.rows[0]]))
+        loss = weighed(losses.mean(), run.ranks.share.instances)
+        take_step(run, loss, ledger, bag=int(bags[batch.rows[0]]))
 
 
 def shuffled_instances(run: Run, instance_batch: int) -> Iterator[InstanceBatch]:
-    """Yield the training instances once, in a new order across all bags, on the device."""
+    """Yield the training instances once, in a new order across all bags, on the device; this process's."""
     order = torch.randperm(len(run.train.features), generator=run.state.generator)
     for start in range(0, len(order), instance_batch):
         rows = order[start : start + instance_batch]
+        rows = rows[run.ranks.take_rows(len(rows))]
+        run.draw_for_whole()
         features = on_device(run.train.features[rows.numpy()], device=run.device, dtype=torch.float32)
         yield InstanceBatch(rows, features)
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from wsi_kd.bags.packing import PackedBags
 from wsi_kd.kd.pseudo_labels import AttentionRange, PseudoLabelMode, attention_range, pseudo_labels
 from wsi_kd.mil.outputs import BagOutput, EvidenceTeacher, label_scores
 from wsi_kd.training.loop import Run, ordered_batches
+from wsi_kd.training.ranks import Ranks
 
 
 class TeacherWord(NamedTuple):
@@ -23,14 +25,17 @@ class TeacherWord(NamedTuple):
 class RangeMeter:
     """The range of all attention logits it was told."""
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: Ranks | None = None) -> None:
+        self._ranks = ranks or Ranks()
         self._seen: AttentionRange | None = None
 
     def add(self, attention_logits: Float[Tensor, "instances *classes"]) -> None:
-        """Widen the range."""
-        self._seen = (
-            attention_range(attention_logits) if self._seen is None else self._seen.union(attention_logits)
-        )
+        """Widen the range, by what all processes add."""
+        found = attention_range(attention_logits)
+        if self._ranks.count > 1:
+            low, high = self._ranks.lowest(torch.stack([found.low, -found.high])).unbind()
+            found = AttentionRange(low, -high)
+        self._seen = found if self._seen is None else self._seen.union(torch.stack([*found]))
 
     @property
     def seen(self) -> AttentionRange | None:
@@ -84,16 +89,22 @@ def label_all_instances(
 ) -> Float[Tensor, "instances positives"]:
     """Return the soft labels of every training instance, by the teacher in eval mode; on the CPU."""
     attention, evidence = [], []
-    for _, packed in ordered_batches(run, run.train):
+    sizes = np.diff(run.train.offsets)
+    own = run.ranks.own_bags(sizes.tolist())
+    for _, packed in ordered_batches(run, run.train, own or [0]):
         with run.autocast():
             quiet = quiet_teacher(run, None, packed, mode=mode)
         evidence.append(quiet.evidence.cpu())
         if quiet.attention_logits is not None:
             attention.append(quiet.attention_logits.cpu())
+
+    def of_all_bags(rows: list[Tensor]) -> Tensor:
+        return run.ranks.end_to_end(torch.cat(rows), bags=own, lengths=sizes[own].tolist())
+
     return pseudo_labels(
         mode,
-        attention_logits=torch.cat(attention) if attention else None,
-        evidence=torch.cat(evidence),
+        attention_logits=of_all_bags(attention) if attention else None,
+        evidence=of_all_bags(evidence),
         offsets=torch.from_numpy(run.train.offsets),
         bag_labels=torch.from_numpy(run.train.labels),
         floor=floor,

@@ -4,7 +4,6 @@ One safetensors file holds tensors and, as metadata, the JSON of the rest: two f
 a kill between their writes.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import publish
-from wsi_kd.core.tensors import tensors_below, tensors_hash
+from wsi_kd.core.tensors import sealed, tensors_below, tensors_hash, unsealed
 from wsi_kd.kd.pseudo_labels import AttentionRange
 from wsi_kd.mil.weno import TeacherStudent
 
@@ -89,7 +88,7 @@ def save_state(state: TrainingState, work_dir: Path, *, run_hash: str) -> None:
         "mining_stopped": state.mining_stopped,
     }
     with publish(work_dir / STATE_NAME) as temporary:
-        save_file(tensors, temporary, metadata={"state": json.dumps(facts, allow_nan=False)})
+        save_file(tensors, temporary, metadata=sealed(facts))
 
 
 def restore_state(state: TrainingState, work_dir: Path, *, run_hash: str) -> bool:
@@ -171,7 +170,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as handle:
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118  # not a mapping
-            return json.loads((handle.metadata() or {})["state"]), tensors
+            return unsealed(handle.metadata() or {}), tensors
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(

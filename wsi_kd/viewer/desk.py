@@ -10,6 +10,7 @@ import numpy as np
 import simplejpeg
 
 from wsi_kd.core.errors import BadInput, SlideProblem, WsiKdError
+from wsi_kd.core.records import SlideStatus
 from wsi_kd.core.shapes import Pixels
 from wsi_kd.inference.tables import read_tiles_csv
 from wsi_kd.slides.associated import associated_names, read_associated
@@ -183,6 +184,8 @@ class Desk:
     def _lend(self, slide: ViewedSlide) -> Iterator[OpenSlide]:
         if slide.path is None:
             raise NotThere(NO_FILE)
+        if slide.status == SlideStatus.READER_CRASHED:  # this process would go down with it
+            raise SlideProblem(SlideStatus.READER_CRASHED, slide.reason)
         with self.handles.lend(slide.path) as opened:
             yield opened
 

@@ -1,8 +1,8 @@
 """Who may ask: a token that becomes a cookie, known hosts only, reading only, and what browsers may do.
 
 The viewer shows patients' tissue to whoever holds the token. Each check answers one attack: the token other
-users of the machine, the host DNS rebinding, the method and SameSite=Strict forged requests from other
-pages; no CORS header is ever sent, and the content security policy lets the page load from here alone.
+users of the machine, the host DNS rebinding, the method, the origin and SameSite=Strict forged requests from
+other pages; no CORS header is ever sent, and the content security policy lets the page load from here alone.
 """
 
 import hmac
@@ -34,7 +34,7 @@ HEADERS: Final = {
 """On every answer, unless it has its own."""
 MAX_FIELDS: Final = 8
 REFUSED: Final = "the viewer's token is missing or wrong; open the address that `wsi-kd view` printed\n"
-FOREIGN: Final = "unknown host; open the address that `wsi-kd view` printed\n"
+FOREIGN: Final = "unknown host or origin; open the address that `wsi-kd view` printed\n"
 BUG: Final = "the viewer failed here; its terminal says where\n"
 ONLY_READ: Final = "only GET and HEAD\n"
 _AGAIN: Final = '<!doctype html><meta http-equiv="refresh" content="0; url=/"><title>wsi-kd view</title>'
@@ -101,7 +101,7 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        if not self._knows(headers.getlist("host")):
+        if not (self._knows(headers.getlist("host")) and self._is_own(headers.getlist("origin"))):
             return PlainTextResponse(FOREIGN, status_code=403)
         if scope["method"] not in METHODS:
             return PlainTextResponse(ONLY_READ, status_code=405, headers={"Allow": "GET, HEAD"})
@@ -122,6 +122,10 @@ class Guard:
     def _fits(self, given: list[str]) -> bool:
         """Compare in constant time; two tokens are none."""
         return len(given) == 1 and hmac.compare_digest(given[0].encode(), self._access.token.encode())
+
+    def _is_own(self, origins: list[str]) -> bool:
+        """Tell whether a page of this viewer asks; its own reading requests name no origin at all."""
+        return not origins or (len(origins) == 1 and self._knows([origins[0].partition("://")[2]]))
 
     def _knows(self, hosts: list[str]) -> bool:
         if len(hosts) != 1:
@@ -171,8 +175,10 @@ def _host_name(host: str) -> str:
     ('localhost', '::1', '127.0.0.1')
     """
     if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    name, _, port = host.partition(":")
+        name, closed, port = host[1:].partition("]")
+        port = port.removeprefix(":") if closed else "?"
+    else:
+        name, _, port = host.partition(":")
     return name.lower() if not port or port.isdigit() else ""
 
 

@@ -38,7 +38,7 @@ def train_abmil(
     ) as run:
 
         def train_epoch(epoch: int) -> EpochResult:
-            ledger = LossLedger(train.slide_ids)
+            ledger = LossLedger(train.slide_ids, run.ranks)
             teacher_epoch(run, ledger, mining=None)
             ledger.check(epoch)
             scores = validate(run)

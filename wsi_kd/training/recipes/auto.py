@@ -20,6 +20,7 @@ from wsi_kd.bags.datasets import BagSet
 from wsi_kd.training.comparison import PairedDifference, bag_losses, paired_difference
 from wsi_kd.training.loop import OnEpoch, Trained
 from wsi_kd.training.plan import Architecture, Distillation, Mining, Optimization
+from wsi_kd.training.ranks import present_ranks
 from wsi_kd.training.recipes.abmil import train_abmil
 from wsi_kd.training.recipes.weno import train_weno
 from wsi_kd.training.state import HistoryRow, remove_state
@@ -99,7 +100,9 @@ def train_auto(
         work_dir=work_dir / "weno",
         on_epoch=on_epoch,
     )
-    verdict = judge(baseline, distilled, val, distillation=distillation, tolerance=tolerance)
+    verdict = present_ranks().told_by_first(
+        judge(baseline, distilled, val, distillation=distillation, tolerance=tolerance)
+    )
     winner = distilled if verdict.chosen == "weno" else baseline
     return winner._replace(history=[{**row, **verdict.columns()} for row in winner.history])
 

@@ -47,11 +47,14 @@ from wsi_kd.training.loop import (
 from wsi_kd.training.losses import LossLedger, teacher_losses, teacher_objective
 from wsi_kd.training.narrow_start import start_narrow
 from wsi_kd.training.plan import Architecture, Compression, Optimization
+from wsi_kd.training.ranks import weighed
 from wsi_kd.training.state import HistoryRow
 from wsi_kd.training.validation import Validation
 
 HINT: Final = "hint"
 LESSONS: Final = ("bag loss", "attention loss", "instance loss", "hint loss")
+OF_BAGS: Final = LESSONS[:2]
+"""Lessons whose mean is over bags; that of the others is over instances."""
 
 
 class Said(NamedTuple):
@@ -111,7 +114,7 @@ def train_distill(
             start_narrow(run.model, large, run.train)
 
         def train_epoch(epoch: int) -> EpochResult:
-            ledger = LossLedger(train.slide_ids)
+            ledger = LossLedger(train.slide_ids, run.ranks)
             lessons.recall(run)
             for bags, packed in shuffled_batches(run):
                 _step(run, ledger, bags=bags, packed=packed, lessons=lessons)
@@ -198,11 +201,13 @@ def _step(run: Run, ledger: LossLedger, *, bags: list[int], packed: PackedBags, 
     objective = teacher_objective(
         hard, run.model.teacher, hidden=small.dropped, packed=packed, keep=None, ledger=ledger, bags=bags
     )
-    loss = lessons.compression.label_weight * objective
+    share = run.ranks.share
+    loss = lessons.compression.label_weight * weighed(objective, share.bags)
     sizes = [int(run.train.offsets[bag + 1] - run.train.offsets[bag]) for bag in bags]
     for name, (weight, value) in lessons.losses(small, large, sizes).items():
-        ledger.add(name, value.reshape(1), bags[:1])
-        loss = loss + weight * value
+        part = share.bags if name in OF_BAGS else share.instances
+        ledger.add(name, value.reshape(1), bags[:1], weight=part)
+        loss = loss + weight * weighed(value, part)
     take_step(run, loss, ledger, bag=bags[0])
 
 

@@ -113,7 +113,7 @@ def train_ins(
         run.state.memory = _fresh_memory(run)
 
         def train_epoch(epoch: int) -> EpochResult:
-            ledger = LossLedger(train.slide_ids)
+            ledger = LossLedger(train.slide_ids, run.ranks)
             labels = epoch >= prototyping.warm_up_epochs
             prototype_steps(run, ledger, shuffled_batches(run), prototyping=prototyping, labels=labels)
             ledger.check(epoch)

@@ -43,6 +43,7 @@ from wsi_kd.training.losses import LossLedger, teacher_losses, teacher_objective
 from wsi_kd.training.masking import hide_highest, salience
 from wsi_kd.training.mining_step import note_hidden
 from wsi_kd.training.plan import Architecture, Masking, Optimization
+from wsi_kd.training.ranks import weighed
 from wsi_kd.training.schedules import teacher_epoch
 from wsi_kd.training.state import HistoryRow
 
@@ -80,7 +81,7 @@ def train_mhim(
     ) as run:
 
         def train_epoch(epoch: int) -> EpochResult:
-            ledger = LossLedger(train.slide_ids)
+            ledger = LossLedger(train.slide_ids, run.ranks)
             masks = epoch >= masking.warm_up_epochs
             if masks:
                 masked_steps(run, ledger, shuffled_batches(run), masking=masking)
@@ -122,7 +123,7 @@ def masked_steps(
             losses, run.model.teacher, hidden=dropped, packed=packed, keep=keep, ledger=ledger, bags=bags
         )
         loss = objective + masking.consistency_weight * consistency.mean()
-        take_step(run, loss, ledger, bag=bags[0])
+        take_step(run, weighed(loss, run.ranks.share.bags), ledger, bag=bags[0])
 
 
 @torch.no_grad()

@@ -67,7 +67,7 @@ def train_weno(
 
         def train_epoch(epoch: int) -> EpochResult:
             mines = mining is not None and epoch >= mining.start_epoch and not run.state.mining_stopped
-            ledger = LossLedger(train.slide_ids)
+            ledger = LossLedger(train.slide_ids, run.ranks)
             _learn(run, ledger, epoch=epoch, distillation=distillation, mining=mining if mines else None)
             ledger.check(epoch)
             scores = validate(

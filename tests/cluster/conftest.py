@@ -1,0 +1,49 @@
+"""A SLURM of two nodes on this machine, and a small cohort."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster_runs import run_here
+from snakemake_runs import ODD
+from synthetic import draw_cohort, draw_slide
+
+SCRIPT = Path(__file__).with_name("slurm.sh")
+NOTHING_INSTALLED = 77
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[None]:
+    """Start munged, slurmctld and two slurmd; where that is impossible tests are skipped, with the reason."""
+    started = subprocess.run([SCRIPT, "start"], capture_output=True, text=True, check=False)
+    if started.returncode == NOTHING_INSTALLED:
+        pytest.skip(started.stderr.strip().splitlines()[-1])
+    assert started.returncode == 0, started.stderr
+    yield
+    subprocess.run([SCRIPT, "stop"], check=True)
+
+
+@pytest.fixture(scope="session")
+def small_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `cohort/slides.csv`: twelve good slides and one of each odd kind."""
+    folder = tmp_path_factory.mktemp("cluster") / "drawn"
+    (folder / "cohort").mkdir(parents=True)
+    manifest = draw_cohort(folder / "cohort").manifest
+    lines = []
+    for kind in ODD:
+        slide = draw_slide(folder / "cohort", kind, name=f"odd_{kind}")
+        lines.append(f"odd_{kind},{slide.path.name},{slide.label},odd_{kind},A,\n")
+    with manifest.open("a") as handle:
+        handle.writelines(lines)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def local_run(small_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cohort, run on this machine by the default profile, undisturbed; write nothing there."""
+    folder = Path(shutil.copytree(small_cohort, tmp_path_factory.mktemp("local") / "run"))
+    done = run_here(folder)
+    assert done.code == 0, done.err
+    return folder
