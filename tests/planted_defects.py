@@ -17,8 +17,8 @@ DEFECTS: Final = (
     Defect(
         "a file is published without fsync",
         "core/files.py",
-        "        _sync(temporary)\n        temporary.replace(path)",
-        "        temporary.replace(path)",
+        "        _sync(temporary)\n        _rename(temporary, path)",
+        "        _rename(temporary, path)",
         ("tests/core/test_core_files.py",),
     ),
     Defect(
@@ -44,16 +44,16 @@ DEFECTS: Final = (
     ),
     Defect(
         "weights are read without their hash",
-        "training/checkpoint.py",
-        "if file_hash(path) != expected_sha256:",
-        "if not expected_sha256:",
+        "core/tensors.py",
+        "if hashlib.sha256(content).hexdigest() != sha256:",
+        "if not sha256:",
         ("tests/training/test_checkpoint.py",),
     ),
     Defect(
         "pickled weights run code",
         "features/weights.py",
-        "weights_only=True)",
-        "weights_only=False)",
+        'map_location="cpu", weights_only=True)',
+        'map_location="cpu", weights_only=False)',
         ("tests/features", "tests/test_architecture_safety.py"),
     ),
     Defect(
@@ -66,9 +66,30 @@ DEFECTS: Final = (
     Defect(
         "the viewer answers any host",
         "viewer/guard.py",
-        'if not self._knows(headers.getlist("host")):',
-        "if False:",
+        'if not (self._knows(headers.getlist("host")) and',
+        "if not (True and",
         ("tests/viewer/test_guard.py",),
+    ),
+    Defect(
+        "the viewer answers any origin",
+        "viewer/guard.py",
+        "return not origins or (len(origins) == 1 and",
+        "return True or (len(origins) == 1 and",
+        ("tests/viewer",),
+    ),
+    Defect(
+        "two runs work on one results folder",
+        "core/run_lock.py",
+        "        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)\n",
+        ("tests/reliability/test_run_lock.py",),
+    ),
+    Defect(
+        "reasons name a patient's folder",
+        "steps/status.py",
+        "    for name in (str(path.absolute()), str(path), path.name):\n",
+        "    for name in ():\n",
+        ("tests/reliability/test_canaries.py",),
     ),
     Defect(
         "the viewer lets anybody write",

@@ -38,7 +38,8 @@ def run_tests(project: Path, tests: tuple[str, ...]) -> subprocess.CompletedProc
     )
 
 
-UNMARKED = "not slow and not workflow and not shared_data and not browser and not gpu and not reliability"
+SLOW = ("slow", "workflow", "shared_data", "browser", "gpu", "reliability", "cluster")
+UNMARKED = " and ".join(f"not {marker}" for marker in SLOW)
 
 
 def test_every_defect_has_one_place():

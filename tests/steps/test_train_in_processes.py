@@ -107,7 +107,7 @@ def test_torchrun_trains_what_one_process_trains(cohort, tmp_path):
     manifest, classes = str(tmp_path / "slides.csv"), ["normal", "tumor"]
     run = {"manifest": manifest, "results_dir": str(tmp_path), "classes": classes}
     told = ["--recipe", "weno", "--seed", "3", "--settings", json.dumps({"run": run, "train": settings})]
-    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     ended = subprocess.run(
         [*start, "--no-python", *COMMAND, "train", *told],
         env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
