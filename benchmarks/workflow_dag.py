@@ -76,22 +76,33 @@ def draw_manifest(folder: Path, slides: int) -> dict[str, Any]:
     return {"run": run, "train": {"recipes": ["weno"]}, "embed": {"encoder": "stain_texture"}}
 
 
+LAUNCHER = """
+import os, resource, subprocess, sys
+code = subprocess.call(sys.argv[2:])
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+os.write(int(sys.argv[1]), f"{code} {used.ru_utime + used.ru_stime} {used.ru_maxrss}".encode())
+"""
+"""A process counts as its own what its parent held when it was forked, so that one is small here."""
+
+
 def spent(command: Sequence[str], folder: Path) -> Spent:
     """Run a command in `folder` to its end.
 
     Raises:
         RuntimeError: it failed; with the end of what it said.
     """
+    receive, send = os.pipe()
     started = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
+    with tempfile.TemporaryFile("w+") as said, os.fdopen(receive) as told:
+        launched = [sys.executable, "-c", LAUNCHER, str(send), *command]
+        subprocess.run(launched, cwd=folder, stdout=said, stderr=said, pass_fds=[send], check=True)
+        wall = time.perf_counter() - started
+        os.close(send)
+        code, cpu_s, peak_kib = told.read().split()
+        if int(code):
             said.seek(0)
             raise RuntimeError(f"{command[:4]} failed: {said.read()[-2000:]}")
-    wall = time.perf_counter() - started
-    return Spent(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Spent(wall, float(cpu_s), int(peak_kib) / 1024)
 
 
 def snakemake(folder: Path, *extra: str, code: str = "") -> list[str]:

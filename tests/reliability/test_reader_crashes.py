@@ -10,6 +10,7 @@ from pathlib import Path
 
 import crashing_reader
 import pytest
+from hearing import HEARING
 from synthetic import draw_slide
 
 from wsi_kd.core.errors import SlideProblem
@@ -115,7 +116,7 @@ def test_a_signal_to_the_guard_ends_the_command_as_if_nobody_stood_before_it(tmp
         "def slow(*_, **__):\n    print('working', flush=True)\n    time.sleep(90)\n"
         "app.app = slow\napp.main(['mask'])\n"
     )
-    job = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    job = subprocess.Popen([*HEARING, sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert job.stdout is not None
     with job.stdout:
         assert job.stdout.readline() == "working\n"

@@ -219,6 +219,8 @@ def test_images_of_the_glass_are_not_even_looked_for(client, monkeypatch) -> Non
     monkeypatch.setattr(desk, "associated_names", lambda _: ("label",))
     answer = client.get("/api/slides/0").json()
     assert (answer["readable"], answer["label_image"], "associated" in answer) == (True, False, False)
+    refused = client.get("/api/slides/0/associated/label.jpg")
+    assert (refused.status_code, "--show-labels" in refused.text) == (404, True)
 
 
 def test_damage_is_told_without_the_slides_folder(run: Path, client, monkeypatch) -> None:
