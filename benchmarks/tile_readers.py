@@ -62,15 +62,12 @@ class _NoEncoder:
 
 @contextmanager
 def ours(job: Job) -> Iterator[Read]:
-    """A few neighbors at a time into an array of each thread, dropped like those of the others."""
+    """Tile by tile, dropped like those of the others."""
     with _source(job) as source:
-        own = local()
 
         def part(corners: Sequence[tuple[int, int]]) -> None:
-            if not hasattr(own, "tiles"):
-                own.tiles = np.empty((READ_TILES, job.tile_px, job.tile_px, 3), np.uint8)
-            if source.read_many(corners, own.tiles[: len(corners)]):
-                raise RuntimeError("a damaged tile")
+            for x, y in corners:
+                source.read(x, y)
 
         def read() -> int:
             corners = [(x, y) for x, y in job.coords.tolist()]

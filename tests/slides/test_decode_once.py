@@ -31,11 +31,11 @@ def once(tiles, uses, *, max_kept=100):
 def request(decoded, indices):
     found = []
     for index in indices:
-        (slot,) = decoded.take([index])
+        slot = decoded.take(index)
         try:
             found.append(int(decoded.pixels(slot, index)[0, 0, 0]))
         finally:
-            decoded.give_back([index], [slot])
+            decoded.give_back(index, slot)
     return found
 
 
@@ -58,12 +58,12 @@ def test_arrays_are_used_again_when_nobody_needs_them():
 def test_an_array_in_use_is_never_given_to_another_tile():
     tiles = Tiles()
     decoded = once(tiles, [1, 1])
-    (held,) = decoded.take([0])
+    held = decoded.take(0)
     pixels = decoded.pixels(held, 0)
     assert request(decoded, [0]) == [0]  # not announced: uses up the only announced use while 0 is held
     assert request(decoded, [1]) == [1]
     assert (pixels == 0).all()
-    decoded.give_back([0], [held])
+    decoded.give_back(0, held)
 
 
 def test_more_requests_than_announced_decode_again():
@@ -106,48 +106,14 @@ def test_threads_wait_for_the_one_that_decodes():
     assert sorted(tiles.decoded) == [0, 1]
 
 
-def test_a_tile_is_busy_while_another_thread_decodes_it():
-    begun, go_on = threading.Event(), threading.Event()
-
-    class Slow(Tiles):
-        def decode(self, index, out):
-            begun.set()
-            assert go_on.wait(10)
-            return super().decode(index, out)
-
-    decoded = once(Slow(), [2, 2])
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(request, decoded, [0])
-        assert begun.wait(10)
-        busy = [decoded.is_busy(indices) for indices in ([0], [1], [1, 0], [])]
-        go_on.set()
-        assert reading.result(10) == [0]
-    assert busy == [True, False, True, False]
-    assert not decoded.is_busy([0, 1])  # there, or nobody asked for it
-
-
-def test_a_thread_decodes_into_the_arrays_that_it_used_last():
-    """Two threads with disjoint tiles: after the first tile of each, none gets an array of the other's."""
-    together, arrays = threading.Barrier(2, timeout=10), {}
-
-    class Noting(Tiles):
-        def decode(self, index, out):
-            arrays.setdefault(threading.get_ident(), []).append(out.ctypes.data)
-            return super().decode(index, out)
-
-    decoded = once(Noting(), [1] * 40)
-
-    def work(start):
-        for index in range(start, start + 20):
-            together.wait()
-            request(decoded, [index])
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(work, (0, 20)))
-    assert [len(of_one) for of_one in arrays.values()] == [20, 20]
-    first, second = map(set, arrays.values())
-    assert len(first) == len(second) == 1
-    assert not first & second
+def test_the_last_use_is_known():
+    decoded = once(Tiles(), [1, 2])
+    assert decoded.is_last_use(0)
+    assert not decoded.is_last_use(1)
+    request(decoded, [1])
+    assert not decoded.is_last_use(1)  # still kept: it need not be decoded again
+    request(decoded, [1])
+    assert decoded.is_last_use(1)
 
 
 def test_a_request_that_ends_early_leaves_nothing_behind():

@@ -76,7 +76,7 @@ def test_many_tiles_at_once_are_those_of_one_by_one(slide, decodes, workers, rea
             missed = list(pool.map(lambda part: source.read_many(corners[part], out[part]), parts))
         assert missed == [{}] * len(parts)
         assert set(decodes.values()) == {1}
-        assert not source._regions.decoded._slots
+        assert not source._decoded._slots
         for (x, y), pixels in zip(corners, out, strict=True):
             assert np.array_equal(pixels, read_tile(reader, x_level0_px=x, y_level0_px=y, plan=plan))
 

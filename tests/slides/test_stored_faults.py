@@ -72,9 +72,7 @@ def test_a_damaged_tile_is_told_to_those_that_need_it_and_only_to_them(slide, da
                 damaged += 1
             else:
                 assert np.array_equal(source.read(x, y), pixels)
-        assert (
-            not source._regions.decoded._slots
-        )  # what a damaged tile's request did not use is not kept for it
+        assert not source._decoded._slots  # what a damaged tile's request did not use is not kept for it
         source.close()
     assert damaged == needing
 

@@ -18,7 +18,7 @@ def test_a_child_forked_while_a_thread_holds_the_lock_reads_on(tmp_path):
     with open_slide(slide, background="metadata") as reader:
         source = open_tile_source(reader, PLAN, COORDS)
         assert source.how == "stored JPEG tiles by offset"
-        with source._regions.decoded._lock:
+        with source._decoded._lock:
             child = multiprocessing.get_context("fork").Process(
                 target=source.read, args=tuple(COORDS[0].tolist()), daemon=True
             )

@@ -144,7 +144,7 @@ def test_each_stored_tile_is_decoded_exactly_once(drawn, decodes, workers, plan,
         ]
         assert set(decodes.values()) == {1}
         assert len(decodes) == len(touched[0]) * len(touched[1])
-        assert not source._regions.decoded._slots
+        assert not source._decoded._slots
 
 
 def test_tiles_far_apart_touch_only_what_they_need(drawn, decodes):

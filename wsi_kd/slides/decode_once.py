@@ -1,8 +1,7 @@
 """Decoded tiles shared by threads: each is decoded by the first that needs it and dropped by the last."""
 
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from itertools import islice
 
 import numpy as np
@@ -13,8 +12,6 @@ from wsi_kd.core.shapes import Pixels
 
 PIECE_TILES = 32
 """Tiles in one allocation: 6 MB for tiles of 256 px. Apart they took 7 % longer to read in a shifted grid."""
-OWN_SPARE = 4
-"""Arrays that a thread keeps to itself: they are in its processor's cache, not in another's."""
 
 
 class Slot:
@@ -60,28 +57,20 @@ class DecodeOnce:
         self._max_kept = max_kept
         self._slots: dict[int, Slot] = {}
         self._spare: list[Pixels] = []
-        self._own = threading.local()
         self._lock = threading.Lock()
 
-    def is_busy(self, indices: Sequence[int]) -> bool:
-        """Tell whether another thread is decoding one of these tiles: better come back later."""
-        for index in indices:
-            slot = self._slots.get(index)
-            if slot is not None and slot.pixels is None and slot.lock.locked():
-                return True
-        return False
+    def is_last_use(self, index: int) -> bool:
+        """Tell whether no other request waits for a tile, so that it may be decoded straight into place."""
+        return self._left[index] <= 1 and index not in self._slots
 
-    def take(self, indices: Sequence[int]) -> list[Slot]:
-        """Reserve tiles, each for one use, which `give_back` must end."""
-        taken = []
+    def take(self, index: int) -> Slot:
+        """Reserve a tile, which `give_back` must end."""
         with self._lock:
-            for index in indices:
-                slot = self._slots.get(index)
-                if slot is None:
-                    slot = self._slots[index] = Slot()
-                slot.users += 1
-                taken.append(slot)
-        return taken
+            slot = self._slots.get(index)
+            if slot is None:
+                slot = self._slots[index] = Slot()
+            slot.users += 1
+        return slot
 
     def pixels(self, slot: Slot, index: int) -> Pixels:
         """Return the pixels of a tile that `take` reserved; they are shared and must not be changed.
@@ -95,26 +84,30 @@ class DecodeOnce:
                     slot.pixels = self._decoded(slot, index)
         return slot.pixels
 
-    def give_back(self, indices: Sequence[int], slots: Sequence[Slot]) -> None:
-        """End uses: the tiles may be dropped, or their arrays changed, from now on."""
+    def give_back(self, index: int, slot: Slot) -> None:
+        """End a use: the tile may be dropped, or its array changed, from now on."""
         left = self._left
         with self._lock:
-            for index, slot in zip(indices, slots, strict=True):
-                slot.users -= 1
-                left[index] -= 1
-                if left[index] <= 0 and not slot.users:
-                    self._drop(index, slot)
-            if len(self._slots) > self._max_kept:
+            slot.users -= 1
+            left[index] -= 1
+            if left[index] <= 0 and not slot.users:
+                self._drop(index, slot)
+            elif len(self._slots) > self._max_kept:
                 self._drop_oldest()
 
-    def skip(self, indices: Sequence[int]) -> None:
+    def skip(self, indices: list[int]) -> None:
         """Tell that a request will not use these tiles after all."""
-        self.give_back(indices, self.take(indices))
+        for index in indices:
+            self.give_back(index, self.take(index))
+
+    def used(self, index: int) -> None:
+        """Tell that a tile was decoded straight into place."""
+        self._left[index] -= 1
 
     def _drop(self, index: int, slot: Slot) -> None:
         del self._slots[index]
         if slot.pixels is not None:
-            self._keep(slot.pixels)
+            self._spare.append(slot.pixels)
 
     def _drop_oldest(self) -> None:
         surplus = len(self._slots) - self._max_kept
@@ -129,26 +122,14 @@ class DecodeOnce:
                 return self._decode(index, array)
             except SlideProblem as problem:
                 slot.problem = problem
-                self._keep(array)
+                self._spare.append(array)
         raise slot.problem
 
     def _array(self) -> Pixels:
         """Return an array to decode into; new ones are cut from a large piece, which huge pages can hold."""
-        for spare in (self._own_spare(), self._spare):
-            if spare:
-                with suppress(IndexError):  # another thread may take the last one of those that all share
-                    return spare.pop()
-        first, *others = np.empty((PIECE_TILES, *self._shape), np.uint8)
-        self._spare.extend(others)
-        return first
-
-    def _keep(self, array: Pixels) -> None:
-        """Lay an array aside: the last few for the thread that used it, whose cache may still hold them."""
-        spare = self._own_spare()
-        (spare if len(spare) < OWN_SPARE else self._spare).append(array)
-
-    def _own_spare(self) -> list[Pixels]:
-        spare: list[Pixels] | None = getattr(self._own, "spare", None)
-        if spare is None:
-            spare = self._own.spare = []
-        return spare
+        try:
+            return self._spare.pop()
+        except IndexError:
+            first, *others = np.empty((PIECE_TILES, *self._shape), np.uint8)
+            self._spare.extend(others)
+            return first
