@@ -38,7 +38,7 @@ def run_tests(project: Path, tests: tuple[str, ...]) -> subprocess.CompletedProc
     )
 
 
-SLOW = ("slow", "workflow", "shared_data", "browser", "gpu", "reliability", "cluster")
+SLOW = ("workflow", "shared_data", "browser", "gpu", "reliability", "cluster")
 UNMARKED = " and ".join(f"not {marker}" for marker in SLOW)
 
 

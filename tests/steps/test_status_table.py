@@ -1,10 +1,13 @@
+from pathlib import Path
+
 import pytest
 
+from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import publish_table
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
-from wsi_kd.steps.status import failure, inputs_hash, read_status, status_row, write_status
+from wsi_kd.steps.status import failure, inputs_hash, read_status, status_row, unnamed, write_status
 
 ROW = StatusRow("a", SlideStatus.OK, 'quote " and, comma', "mask", 12, 3.25, 0.4990123, "vendor", 1.5)
 
@@ -44,3 +47,18 @@ def test_inputs_hash_depends_on_step_and_inputs_only():
         len({inputs_hash("mask", {"a": 1}), inputs_hash("tile", {"a": 1}), inputs_hash("mask", {"a": 2})})
         == 3
     )
+
+
+@pytest.mark.parametrize(
+    ("slide_id", "path", "said", "told"),
+    [
+        ("s1", "/scans/Doe_Jane/DoeJane.svs", "/scans/Doe_Jane/DoeJane.svs: truncated", "s1.svs: truncated"),
+        ("s1", "/scans/Doe_Jane/DoeJane.svs", "in /scans/Doe_Jane/Data0001.dat", "in Data0001.dat"),
+        ("s1", "/scans/Doe_Jane/DoeJane.svs", "index of DoeJane is short", "index of s1 is short"),
+        ("s1", "/scans/Doe_Jane/s1.svs", "cannot open /scans/Doe_Jane/s1.svs", "cannot open s1.svs"),
+        ("s1", "/scans/Doe_Jane/s1.svs", "level 0 is not stored", "level 0 is not stored"),
+    ],
+)
+def test_reasons_lose_folders_and_telling_file_names(slide_id, path, said, told):
+    row = SlideRow(slide_id, Path(path), "tumor", "p", "", None, None, "")
+    assert unnamed(said, row) == told
