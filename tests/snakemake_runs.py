@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from synthetic import draw_cohort, draw_slide
 
 ROOT = Path(__file__).resolve().parents[1]
 ODD = {"empty": "empty", "missing_mpp": "missing_mpp", "truncated": "unreadable"}
@@ -43,6 +44,20 @@ class Done(NamedTuple):
         counts = {name: int(count) for name, count in (line.split() for line in lines)}
         counts.pop("all", None)
         return counts
+
+
+def draw_odd_cohort(folder: Path) -> Path:
+    """Draw `cohort/slides.csv` there: twelve good slides and one of each odd kind; return the folder."""
+    cohort = folder / "cohort"
+    cohort.mkdir(parents=True)
+    manifest = draw_cohort(cohort).manifest
+    lines = []
+    for kind in ODD:
+        slide = draw_slide(cohort, kind, name=f"odd_{kind}")
+        lines.append(f"odd_{kind},{slide.path.name},{slide.label},odd_{kind},A,\n")
+    with manifest.open("a") as handle:
+        handle.writelines(lines)
+    return folder
 
 
 def arguments(folder: Path, settings: Mapping[str, Any]) -> list[str]:

@@ -2,18 +2,7 @@
 
 import os
 
-import pytest
-
 from wsi_kd.cli.plan import read_plan
-
-
-@pytest.fixture
-def cohort(tmp_path):
-    rows = [f"s{index},s{index}.tif,{'normal' if index % 2 else 'tumor'},p{index}" for index in range(10)]
-    (tmp_path / "slides.csv").write_text("\n".join(["slide_id,path,label,case_id", *rows]) + "\n")
-    for index in range(10):
-        (tmp_path / f"s{index}.tif").touch()
-    return {"run": {"manifest": str(tmp_path / "slides.csv"), "slides_per_job": 4, "results_dir": "out"}}
 
 
 def test_a_changed_slide_is_noticed_without_its_name(cohort, tmp_path):

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from cluster_runs import run_here
-from snakemake_runs import ODD
-from synthetic import draw_cohort, draw_slide
+from snakemake_runs import draw_odd_cohort
 
 SCRIPT = Path(__file__).with_name("slurm.sh")
 NOTHING_INSTALLED = 77
@@ -28,16 +27,7 @@ def slurm() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def small_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `cohort/slides.csv`: twelve good slides and one of each odd kind."""
-    folder = tmp_path_factory.mktemp("cluster") / "drawn"
-    (folder / "cohort").mkdir(parents=True)
-    manifest = draw_cohort(folder / "cohort").manifest
-    lines = []
-    for kind in ODD:
-        slide = draw_slide(folder / "cohort", kind, name=f"odd_{kind}")
-        lines.append(f"odd_{kind},{slide.path.name},{slide.label},odd_{kind},A,\n")
-    with manifest.open("a") as handle:
-        handle.writelines(lines)
-    return folder
+    return draw_odd_cohort(tmp_path_factory.mktemp("cluster") / "drawn")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Tiles read a few at a time: pixels and damage of tiles read one by one, each stored tile decoded once."""
 
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 from jpeg_tiffs import tissue, write_tiff
 
-from wsi_kd.slides import stored_tiles
 from wsi_kd.slides.pyramid import ReadPlan, read_tile
 from wsi_kd.slides.reader import open_slide
 from wsi_kd.slides.tile_source import open_tile_source
@@ -37,18 +35,6 @@ def opened(path, plan, corners):
         closing(open_tile_source(reader, plan, np.array(corners))) as source,
     ):
         yield source
-
-
-@pytest.fixture
-def decodes(monkeypatch):
-    seen, decode = Counter(), stored_tiles.simplejpeg.decode_jpeg
-
-    def counted(stream, *args, **others):
-        seen[bytes(stream)] += 1
-        return decode(stream, *args, **others)
-
-    monkeypatch.setattr(stored_tiles.simplejpeg, "decode_jpeg", counted)
-    return seen
 
 
 @pytest.mark.parametrize(

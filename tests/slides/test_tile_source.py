@@ -3,7 +3,6 @@
 import multiprocessing
 import pickle
 import tracemalloc
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 from jpeg_tiffs import adobe, halved, tissue, write_philips, write_tiff
 
 from wsi_kd.core.errors import SlideProblem
-from wsi_kd.slides import stored_tiles
 from wsi_kd.slides.pyramid import ReadPlan, read_tile
 from wsi_kd.slides.reader import open_slide
 from wsi_kd.slides.tile_source import open_tile_source
@@ -55,19 +53,6 @@ def assert_alike(reader, source, plan, coords):
     for x, y in coords.tolist():
         expected = read_tile(reader, x_level0_px=x, y_level0_px=y, plan=plan)
         assert np.array_equal(source.read(x, y), expected), (x, y)
-
-
-@pytest.fixture
-def decodes(monkeypatch):
-    """Count how often each stored tile is decoded, by its bytes."""
-    seen, decode = Counter(), stored_tiles.simplejpeg.decode_jpeg
-
-    def counted(stream, *args, **others):
-        seen[bytes(stream)] += 1
-        return decode(stream, *args, **others)
-
-    monkeypatch.setattr(stored_tiles.simplejpeg, "decode_jpeg", counted)
-    return seen
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import csv
 
 import pytest
 from trained_runs import TrainedRun
+from training_cohort import FILES
 
 from wsi_kd.core.errors import BadInput, RunFailed
 from wsi_kd.settings.models import TrainSettings
@@ -22,14 +23,6 @@ TRAIN = {
     "mhim": {"warm_up_epochs": 1},
 }
 TEACHERS = {"instance": "top_k_pooling", "ins": "max_pooling"}
-FILES = {
-    "history.csv",
-    "history.csv.meta.json",
-    "last.json",
-    "last.safetensors",
-    "model.json",
-    "model.safetensors",
-}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from checkpoint_files import MODEL
 from safetensors.torch import load_file, save_file
 
 from wsi_kd.core.errors import BadInput
@@ -11,17 +12,6 @@ from wsi_kd.core.files import file_hash, publish_json, read_json
 from wsi_kd.core.provenance import stamp
 from wsi_kd.mil.registry import create_model
 from wsi_kd.training.checkpoint import load_model, save_model
-
-MODEL = {
-    "teacher": "gated_abmil",
-    "feature_dim": 6,
-    "classes": 2,
-    "hidden_dim": 5,
-    "attention_dim": 4,
-    "dropout": 0.5,
-    "student_hidden_dim": 3,
-    "with_student": True,
-}
 
 
 @pytest.fixture

@@ -5,23 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from snakemake_runs import ODD, Done, run_snakemake
-from synthetic import draw_cohort, draw_slide
+from snakemake_runs import Done, draw_odd_cohort, run_snakemake
 
 
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `cohort/slides.csv`: twelve good slides and one of each odd kind."""
-    folder = tmp_path_factory.mktemp("workflow")
-    (folder / "cohort").mkdir()
-    manifest = draw_cohort(folder / "cohort").manifest
-    lines = []
-    for kind in ODD:
-        slide = draw_slide(folder / "cohort", kind, name=f"odd_{kind}")
-        lines.append(f"odd_{kind},{slide.path.name},{slide.label},odd_{kind},A,\n")
-    with manifest.open("a") as handle:
-        handle.writelines(lines)
-    return folder
+    return draw_odd_cohort(tmp_path_factory.mktemp("workflow"))
 
 
 @pytest.fixture(scope="session")

@@ -155,6 +155,15 @@ def refuse_leaks(folds: Sequence[Fold], case_of: Mapping[str, str]) -> None:
         _check_leaks(index, fold, case_of)
 
 
+def leaking_cases(fold: Fold, case_of: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the cases of a fold that stand in more than one part, in order, with these parts."""
+    parts_of: dict[str, list[str]] = defaultdict(list)
+    for name, slide_ids in fold._asdict().items():
+        for case_id in {case_of[slide_id] for slide_id in slide_ids}:
+            parts_of[case_id].append(name)
+    return {case_id: parts for case_id, parts in sorted(parts_of.items()) if parts[1:]}
+
+
 def _fold(parts: Mapping[str, Iterable[str]]) -> Fold:
     return Fold(**{name: tuple(sorted(slide_ids)) for name, slide_ids in parts.items()})
 
@@ -209,11 +218,7 @@ def _check_enough_cases(rows: Sequence[SlideRow], folds: int) -> None:
 
 
 def _check_leaks(index: int, fold: Fold, case_of: Mapping[str, str]) -> None:
-    parts_of: dict[str, list[str]] = defaultdict(list)
-    for name, slide_ids in fold._asdict().items():
-        for case_id in {case_of[slide_id] for slide_id in slide_ids}:
-            parts_of[case_id].append(name)
-    leaks = [f"{case_id} ({' and '.join(parts)})" for case_id, parts in sorted(parts_of.items()) if parts[1:]]
+    leaks = [f"{case_id} ({' and '.join(parts)})" for case_id, parts in leaking_cases(fold, case_of).items()]
     if leaks:
         raise BadInput(
             f"fold {index} leaks: cases in more than one part: {listed(leaks)}; "

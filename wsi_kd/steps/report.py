@@ -8,7 +8,6 @@ from wsi_kd.bags.manifest import Manifest
 from wsi_kd.core.files import publish_text, read_json, sidecar
 from wsi_kd.core.messages import warn
 from wsi_kd.core.places import without_paths
-from wsi_kd.core.provenance import git_state
 from wsi_kd.evaluation.schema import Metrics
 from wsi_kd.report.build import build_page
 from wsi_kd.report.gallery import slide_card
@@ -79,7 +78,7 @@ def run_report(manifest: Manifest, *, results_dir: Path, settings: Settings) -> 
         jobs=data.jobs,
         cards=_cards(data, seen, count=count),
         settings=recorded,
-        git=git_state(),
+        git=sources.git,
         commands=COMMANDS,
         reporting=data.reporting,
     )

@@ -13,10 +13,10 @@ from wsi_kd.core.files import read_json, read_table
 from wsi_kd.core.provenance import check_schema
 from wsi_kd.evaluation.schema import Metrics
 from wsi_kd.features.store import read_header
-from wsi_kd.inference.tables import read_predictions
 from wsi_kd.report.record import ModelRun
 from wsi_kd.report.slide_quality import SlideQuality, slide_quality
 from wsi_kd.report.timings import STEPS, JobTiming, job_timing
+from wsi_kd.steps.scored_models import ModelPredictions, read_model
 from wsi_kd.steps.status import read_status, unnamed
 
 
@@ -30,6 +30,8 @@ class RunInputs(NamedTuple):
     models: tuple[ModelRun, ...]
     headers: tuple[dict[str, Any], ...]
     """model.json of each of `models`."""
+    predictions: tuple[ModelPredictions, ...]
+    """Of each of `models`."""
     jobs: tuple[JobTiming, ...]
 
 
@@ -40,7 +42,8 @@ def read_run(results_dir: Path, manifest: Manifest) -> RunInputs:
         BadInput: metrics, statuses, predictions or histories that are missing, damaged or of another version.
     """
     metrics = _read_metrics(results_dir / "evaluation" / "metrics.json")
-    models = tuple(_read_models(results_dir, metrics))
+    predictions = tuple(_read_predictions(results_dir, metrics))
+    models = tuple(_read_models(results_dir, metrics, predictions))
     headers = tuple(_model_header(model_folder(results_dir, "models", model=model)) for model in models)
     rows = {row.slide_id: row for row in manifest.rows}
     slides, fingerprints = [], {}
@@ -51,7 +54,7 @@ def read_run(results_dir: Path, manifest: Manifest) -> RunInputs:
         if header is not None and header.get("fingerprint"):
             fingerprints[row.slide_id] = str(header["fingerprint"])
     jobs = tuple(_read_jobs(results_dir / "benchmarks"))
-    return RunInputs(metrics, tuple(slides), fingerprints, models, headers, jobs)
+    return RunInputs(metrics, tuple(slides), fingerprints, models, headers, predictions, jobs)
 
 
 def model_folder(results_dir: Path, kind: str, *, model: ModelRun) -> Path:
@@ -66,17 +69,25 @@ def _read_metrics(path: Path) -> Metrics:
     return cast("Metrics", metrics)
 
 
-def _read_models(results_dir: Path, metrics: Metrics) -> Iterator[ModelRun]:
+def _read_predictions(results_dir: Path, metrics: Metrics) -> Iterator[ModelPredictions]:
+    """Read the predictions of every measured model, recipe by recipe."""
     for recipe, measured in metrics["recipes"].items():
         for model in measured["models"]:
             run = ModelRun(recipe, model["seed"], model["fold"], model["epoch"], history={}, test=())
-            predictions = read_predictions(
-                model_folder(results_dir, "predictions", model=run) / "predictions.csv"
-            )
-            yield run._replace(
-                history=_read_history(model_folder(results_dir, "models", model=run) / "history.csv"),
-                test=tuple(row for row in predictions.rows if row.part == "test"),
-            )
+            yield read_model(model_folder(results_dir, "predictions", model=run), metrics["classes"])
+
+
+def _read_models(
+    results_dir: Path, metrics: Metrics, predictions: Sequence[ModelPredictions]
+) -> Iterator[ModelRun]:
+    """Read the histories of the measured models, whose predictions stand in the same order."""
+    measured = [(recipe, model) for recipe, one in metrics["recipes"].items() for model in one["models"]]
+    for (recipe, model), predicted in zip(measured, predictions, strict=True):
+        run = ModelRun(
+            recipe, model["seed"], model["fold"], model["epoch"], history={}, test=predicted.test_rows
+        )
+        history = _read_history(model_folder(results_dir, "models", model=run) / "history.csv")
+        yield run._replace(history=history)
 
 
 def _read_history(path: Path) -> dict[str, Float64[np.ndarray, "epochs"]]:

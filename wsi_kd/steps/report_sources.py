@@ -14,8 +14,8 @@ from wsi_kd.evaluation.schema import ScoreSummary
 from wsi_kd.evaluation.slide_metrics import summarize_slides
 from wsi_kd.report.named_scores import curve_scores
 from wsi_kd.report.reporting_sources import ReportingSources, SplitFacts
-from wsi_kd.steps.report_inputs import RunInputs, model_folder
-from wsi_kd.steps.scored_models import read_model, slide_scores
+from wsi_kd.steps.report_inputs import RunInputs
+from wsi_kd.steps.scored_models import slide_scores
 from wsi_kd.steps.split import REMAKE, read_splits
 
 
@@ -31,7 +31,7 @@ def read_sources(results_dir: Path, run: RunInputs) -> ReportingSources:
         splits=_split_facts(results_dir / "splits.csv"),
         models=run.models,
         headers=tuple(_without_folders(header) for header in run.headers),
-        validation=_validation(results_dir, run),
+        validation=_validation(run),
         fingerprints=run.fingerprints,
         jobs=run.jobs,
         git=git_state(),
@@ -74,13 +74,13 @@ def _without_folders(header: Mapping[str, Any]) -> dict[str, Any]:
     return {**header, **sections, "encoder": without_folder(str(header.get("encoder", "")))}
 
 
-def _validation(results_dir: Path, run: RunInputs) -> Mapping[tuple[str, str], ScoreSummary]:
+def _validation(run: RunInputs) -> Mapping[tuple[str, str], ScoreSummary]:
     evaluate = run.metrics["settings"]["evaluate"]
     found = {}
     for one in curve_scores(run.metrics):
         models = [
-            read_model(model_folder(results_dir, "predictions", model=model), run.metrics["classes"])
-            for model in run.models
+            predicted
+            for model, predicted in zip(run.models, run.predictions, strict=True)
             if model.recipe == one.recipe
         ]
         parts = [slide_scores(model, one.score, run.metrics["classes"], part="val") for model in models]

@@ -1,16 +1,17 @@
 """Whether the files of a run fit together: each comparison yields a file and what is wrong with it."""
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from wsi_kd.core.files import content_hash, read_json, read_table
+from wsi_kd.bags.splits import leaking_cases
+from wsi_kd.core.files import content_hash, read_json, read_table, sidecar
 from wsi_kd.core.provenance import check_schema
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.features.store import read_header
 from wsi_kd.inference.tables import PredictionTable, prediction_columns, read_predictions
 from wsi_kd.steps.evaluated_table import MODEL_COLUMNS
+from wsi_kd.steps.finished_run import METRICS
 from wsi_kd.steps.scored_models import LAST_FOLDER
 from wsi_kd.steps.split import EXCLUDED, read_splits
 from wsi_kd.steps.status import read_status
@@ -20,7 +21,6 @@ Faults: TypeAlias = Iterator[tuple[Path, str]]
 
 FOLDERS = {"masks": ".geojson", "tiles": ".h5", "features": ".h5"}
 PREDICTIONS = "predictions.csv"
-METRICS = Path("evaluation") / "metrics.json"
 
 
 def slide_faults(root: Path) -> Faults:
@@ -81,12 +81,9 @@ def split_faults(root: Path) -> Faults:
         failed = [slide_id for slide_id in placed if statuses.get(slide_id) != SlideStatus.OK]
         if failed:
             yield path, f"fold {number} uses slides that are not ok: {', '.join(failed[:5])}"
-        parts = [{cases[slide_id] for slide_id in part} for part in fold]
-        twice = [
-            case for case, count in Counter(case for part in parts for case in part).items() if count > 1
-        ]
+        twice = list(leaking_cases(fold, cases))
         if twice:
-            yield path, f"fold {number} has cases in two parts: {', '.join(sorted(twice)[:5])}"
+            yield path, f"fold {number} has cases in two parts: {', '.join(twice[:5])}"
         if not placed:
             yield path, f"fold {number} is empty: every slide is {EXCLUDED}"
 
@@ -138,7 +135,7 @@ def _tile_faults(path: Path, table: PredictionTable, *, is_last: bool) -> Faults
         yield folder / f"{slide_id}.csv", what
     for slide_id in sorted(wanted & present):
         sheet = folder / f"{slide_id}.csv"
-        header = read_json(sheet.with_name(f"{sheet.name}.meta.json"), remake="wsi-kd predict")
+        header = read_json(sidecar(sheet), remake="wsi-kd predict")
         told = (header.get("slide_id"), header.get("weights_sha256"))
         if told != (slide_id, table.header["weights_sha256"]):
             yield sheet, "of another slide or other weights than predictions.csv beside it; predict anew"
