@@ -60,6 +60,7 @@ class Taking:
     def __init__(self, like: PreparedEncoder) -> None:
         self.input_px = like.input_px
         self.prepared_px = like.prepared_px
+        self.as_read_px = like.as_read_px
         self.batch_array = like.batch_array
         self.prepare = like.prepare
 

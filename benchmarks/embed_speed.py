@@ -35,6 +35,7 @@ from embed_parts import (
     start_up_ms,
     whole_line,
 )
+from embed_profile import PROFILE_COLUMNS, profile_rows
 from large_slide import draw_large_slide
 from wsi_kd.core.files import publish_json
 from wsi_kd.core.machine import usable_cpus
@@ -62,6 +63,8 @@ COLUMNS: Final = {
 }
 GOALS: Final = {PLAIN: (BARE, 0.8), HANDED: (BARE, 0.8), ALL: (ONLY, 0.9), ONLY: (NETWORK, 0.91)}
 """What each part is held against, and the least quotient; 0.91 is 1 / 1.1."""
+PROFILED_TILES: Final = 512
+"""Of which each part is measured by itself: they are kept in memory."""
 
 
 def measure(name: str, slide: Path, chosen: argparse.Namespace) -> dict[str, list[Speed]]:
@@ -83,6 +86,14 @@ def measure(name: str, slide: Path, chosen: argparse.Namespace) -> dict[str, lis
     for work in parts.values():  # memory, threads and kernels are there from now on
         work()
     return in_turns(parts, turns=chosen.turns)
+
+
+def profile(name: str, slide: Path, chosen: argparse.Namespace) -> Iterator[list[Value]]:
+    """Tell where the time of a tile goes on its way to one encoder."""
+    encoder = build(name, precision=chosen.precision, device="cpu")
+    few = grid(slide, tiles=min(chosen.read_tiles, PROFILED_TILES))
+    told = {"workers": chosen.workers, "turns": chosen.turns}
+    yield from profile_rows(name, encoder, slide=slide, coords=few, **told)
 
 
 def timed_tiles(encoder: Encoder, chosen: argparse.Namespace) -> int:
@@ -117,10 +128,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         draw_large_slide(slide, edge_px=edge_px, piece_px=min(4096, edge_px // 2))
     torch.set_num_threads(usable_cpus())
     rows: list[list[Value]] = []
+    profiles: list[list[Value]] = []
     with freed_memory_kept():
         for name in chosen.encoders:
-            rows.extend(rows_of(name, measure(name, slide, chosen)))
-            _tell(rows[-6:])
+            found = list(rows_of(name, measure(name, slide, chosen)))
+            spent = list(profile(name, slide, chosen))
+            rows, profiles = rows + found, profiles + spent
+            _tell(found, COLUMNS)
+            _tell(spent, PROFILE_COLUMNS)
         startup = start_up_ms(slide, TakingTiles(), slides=chosen.slides, tiles=64, workers=chosen.workers)
     print(f"a slide of 64 tiles costs {startup:.1f} ms beyond its tiles (of one among {chosen.slides})")
     on_gpu = gpu_rows() if torch.cuda.is_available() else []
@@ -135,17 +150,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         tables = {
             "parts": measured_table(COLUMNS, rows),
+            "tile_profile": measured_table(PROFILE_COLUMNS, profiles),
             "start_up": startup_table,
             "gpu": measured_table(GPU_COLUMNS, on_gpu),
         }
         publish_json(chosen.json, bench_record("embed_speed", settings, tables=tables))
 
 
-def _tell(rows: Sequence[Sequence[Value]]) -> None:
+def _tell(rows: Sequence[Sequence[Value]], columns: Mapping[str, str]) -> None:
     for row in rows:
         cells = [
             format(cell, how) if how and cell is not None else str(cell or "-")
-            for cell, how in zip(row, COLUMNS.values(), strict=True)
+            for cell, how in zip(row, columns.values(), strict=True)
         ]
         print(" | ".join(cells), flush=True)
 

@@ -23,7 +23,7 @@ from wsi_kd.core.errors import BadInput, unknown_name
 from wsi_kd.core.files import content_hash, publish
 from wsi_kd.core.shapes import FeatureArray, TileBatch
 from wsi_kd.settings.slides import EmbedSettings
-from wsi_kd.steps.encoder import build_encoder, weights_identity
+from wsi_kd.steps.encoder import build_encoder, resizing_identity, weights_identity
 
 IMAGES_MAGIC: Final = 2051
 LABELS_MAGIC: Final = 2049
@@ -99,7 +99,9 @@ def embedded_images(name: str, *, data: Path, settings: EmbedSettings, cache: Pa
     if name not in READERS:
         raise unknown_name("set of images", name, READERS)
     shaping = settings.model_dump(mode="json", exclude={"weights", "batch_size", "device"})
-    made_with = content_hash({"images": name, **shaping, **weights_identity(settings)})
+    made_with = content_hash(
+        {"images": name, **shaping, **weights_identity(settings), **resizing_identity(settings)}
+    )
     path = cache / f"{name}-{made_with[:16]}.safetensors"
     if not path.is_file():
         images = READERS[name](data)

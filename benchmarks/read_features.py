@@ -7,6 +7,11 @@ bounds the first table; a disk bounds it lower. Ours holds every check: sha256 o
 `all slides` are `load_bags` of `--slides` files, which reads them with as many threads as there are cores.
 The second table is of other programs' files, the third of a folder of `--slides` of them that is converted.
 Memory is the process's peak: it must not grow with the slides.
+
+`on_disk` compares bags left on disk (`train.features_in: disk`) with a plain read of as many bytes (the goal
+is 1.2 times that) and with bags in memory, files in the system's cache: a bag, 512 tiles drawn from all of
+them, the batches of an epoch alone, and an epoch of abmil with its steps. In processor time; a ratio is the
+median over the turns.
 """
 
 import argparse
@@ -23,16 +28,23 @@ import numpy as np
 import torch
 
 from bench_record import MeasuredTable, bench_record, measured_table
+from train_step import started
 from wsi_kd.bags.datasets import load_bags
 from wsi_kd.bags.manifest import SlideRow
 from wsi_kd.core.files import publish_json
 from wsi_kd.core.provenance import stamp
 from wsi_kd.features.foreign import read_foreign_features
 from wsi_kd.features.store import FeatureFile, read_features, write_features
+from wsi_kd.features.stored_rows import bytes_of
 from wsi_kd.settings.adopt import AdoptSettings
+from wsi_kd.settings.models import TrainSettings
 from wsi_kd.steps.convert import run_convert
+from wsi_kd.training.loop import shuffled_batches
+from wsi_kd.training.losses import LossLedger
+from wsi_kd.training.schedules import teacher_epoch
 
 KIB = 1024
+DRAWN_TILES = 512
 HEADER = {"status": "ok", "slide_mpp": 0.5, "tile_px": 256, "tile_mpp": 0.5}
 
 
@@ -50,7 +62,7 @@ def main() -> None:
     for name, found in tables.items():
         print(name)
         for label, *cells in found["rows"]:
-            print(f"  {label:32} " + " ".join("-" if cell is None else f"{cell:9.4g}" for cell in cells))
+            print(f"  {label:48} " + " ".join("-" if cell is None else f"{cell:9.4g}" for cell in cells))
     if chosen.json:
         settings = {key: value for key, value in vars(chosen).items() if key != "json"}
         publish_json(chosen.json, bench_record("read_features", settings, tables=tables))
@@ -65,6 +77,7 @@ def measure(folder: Path, chosen: argparse.Namespace) -> dict[str, MeasuredTable
     coords = np.column_stack([index % side, index // side]).astype(np.int64) * 512
     return {
         "ours": measure_ours(folder / "ours", features.astype(np.float16), coords, chosen=chosen),
+        "on_disk": measure_on_disk(folder / "ours", chosen=chosen),
         **measure_others(folder, features, coords, chosen=chosen),
     }
 
@@ -101,6 +114,58 @@ def measure_ours(
     )
 
 
+def measure_on_disk(folder: Path, *, chosen: argparse.Namespace) -> MeasuredTable:
+    """Compare bags that were checked and left on disk with a plain read and with bags in memory."""
+    names = [f"s{number}" for number in range(chosen.slides)]
+    rows = [SlideRow(n, Path(n), "ab"[i % 2], n, "", None, None, "") for i, n in enumerate(names)]
+    memory, disk = (load_bags(folder, rows, ("a", "b"), on_disk=on_disk) for on_disk in (False, True))
+    plain, parts = [folder / f"{name}.bin" for name in names], disk.features.parts
+    bags = [slice(*memory.offsets[index : index + 2]) for index in range(len(names))]
+    drawn = np.random.default_rng(0).permutation(len(memory.features))[:DRAWN_TILES]
+    kept = np.empty((chosen.tiles, chosen.dimension), np.float16)
+    settings = TrainSettings(device="cpu", token_budget=chosen.tiles)
+    ledger = LossLedger(memory.slide_ids)
+    with started(memory, settings) as in_memory:
+        on_disk = in_memory._replace(train=disk)
+        pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+            "bag after bag | np.fromfile": (
+                lambda: [len(disk.features[bag]) for bag in bags],
+                lambda: [len(np.fromfile(path, np.float16)) for path in plain],
+            ),
+            "bag after bag | readinto, both into memory that is kept": (
+                lambda: [part.fill([(0, bytes_of(kept))]) for part in parts],
+                lambda: [read_into(path, kept) for path in plain],
+            ),
+            f"{DRAWN_TILES} tiles of all bags | memory": (
+                lambda: disk.features[drawn],
+                lambda: memory.features[drawn],
+            ),
+            "batches of an epoch alone | memory": (
+                lambda: [len(packed.labels) for _, packed in shuffled_batches(on_disk)],
+                lambda: [len(packed.labels) for _, packed in shuffled_batches(in_memory)],
+            ),
+            "epoch of abmil | memory": (
+                lambda: teacher_epoch(on_disk, ledger, mining=None),
+                lambda: teacher_epoch(in_memory, ledger, mining=None),
+            ),
+        }
+        table = [[label, *compared(ours, other, chosen.repeats)] for label, (ours, other) in pairs.items()]
+    return measured_table({"from disk | against": "", "s": ".5f", "against s": ".5f", "ratio": ".2f"}, table)
+
+
+def compared(ours: Callable[[], object], other: Callable[[], object], repeats: int) -> list[float]:
+    """Return the median seconds of processor time of both, and the median ratio."""
+    times = timed_in_turn({"ours": ours, "other": other}, repeats, clock=time.process_time)
+    ratio = median(one / two for one, two in zip(*times.values(), strict=True))
+    return [*(median(found) for found in times.values()), ratio]
+
+
+def read_into(path: Path, kept: np.ndarray) -> None:
+    """Fill an array with a file's bytes."""
+    with path.open("rb", buffering=0) as handle:
+        handle.readinto(bytes_of(kept))
+
+
 def measure_others(
     folder: Path, features: np.ndarray, coords: np.ndarray, *, chosen: argparse.Namespace
 ) -> dict[str, MeasuredTable]:
@@ -123,9 +188,9 @@ def measure_others(
         draw(trident.with_name(f"s{number}.h5"), features, coords, rows=1)
     converted: list[list[str | int | float | None]] = [["peak memory before, MiB", peak_mib()]]
     for label in ("convert, s a slide", "convert again, s a slide"):
-        started = time.perf_counter()
+        began = time.perf_counter()
         run_convert(AdoptSettings(folder=trident.parent), folder / "converted", to="wsi_kd")
-        converted.append([label, (time.perf_counter() - started) / chosen.slides])
+        converted.append([label, (time.perf_counter() - began) / chosen.slides])
     converted += [
         ["peak memory after, MiB", peak_mib()],
         ["one slide's features, MiB", features.nbytes / KIB**2],
@@ -155,15 +220,25 @@ def h5py_features(path: Path) -> None:
 
 
 def take_turns(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Return the median seconds of each way, after one call of each that is not counted."""
+    """Return the median seconds of each way."""
+    return {name: median(found) for name, found in timed_in_turn(ways, repeats).items()}
+
+
+def timed_in_turn(
+    ways: Mapping[str, Callable[[], object]],
+    repeats: int,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Return the seconds of each way's calls, after one call of each that is not counted."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats + 1):
         for name, read in ways.items():
-            started = time.perf_counter()
+            began = clock()
             read()
             if turn:
-                times[name].append(time.perf_counter() - started)
-    return {name: median(found) for name, found in times.items()}
+                times[name].append(clock() - began)
+    return times
 
 
 def peak_mib() -> float:

@@ -141,6 +141,7 @@ SETTINGS: Final = (
     Bad("classes no and yes", b"run: {classes: [no, yes]}\n", ("run.classes", "False")),
     Bad("012 is ten", b"run: {classes: [012, 1]}\n", ("run.classes", "10")),
     Bad("a date", b"run: {title: 2024-01-01}\n", ("run.title", "2024")),
+    Bad("true for number", b"train: {epochs: true}\n", ("train.epochs", "expected a number", "True")),
     Bad("word for number", b"train: {epochs: many}\n", ("train.epochs", "'many'")),
     Bad("fraction for count", b"train: {epochs: 1.5}\n", ("train.epochs", "1.5")),
     Bad("list for section", b"tile: [64]\n", ("tile", "[64]")),
@@ -151,7 +152,12 @@ SETTINGS: Final = (
     Bad("tab", b"tile:\n\ttile_px: 64\n", ("not valid YAML", "line 2")),
     Bad("unclosed", b"tile: {tile_px: 64\n", ("not valid YAML", "line")),
     Bad("nested", b"[" * 1_000, ("not valid YAML", "nested")),
-    Bad("latin-1", "run: {title: gr\u00f6\u00dfe}\n".encode("latin-1"), ("not valid YAML",)),
+    Bad(
+        "latin-1",
+        "run: {title: x}\n# gr\u00f6\u00dfe\n".encode("latin-1"),
+        ("line 2", "not UTF-8", "as UTF-8"),
+    ),
+    Bad("UTF-16", "run: {title: x}\n".encode("utf-16"), ("line 1", "not UTF-8")),
     Bad("NUL", b"run: {title: a\0b}\n", ("not valid YAML",)),
     Bad("unknown recipe", b"train: {recipes: [wenno]}\n", ("recipes", "'wenno'")),
     Bad(

@@ -84,8 +84,13 @@ class CommandServer:
 
 @contextmanager
 def command_server() -> Iterator[CommandServer]:
-    """Start the interpreter, and end it."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
+    """Start the interpreter, and end it.
+
+    It finds no git checkout: a report names the state of the one it was made with, and who edits a file
+    during the tests changes that.
+    """
+    path = os.pathsep.join(map(str, sys.path))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "GIT_DIR": os.devnull}
     with subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from checked_calls import begin_test
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -39,12 +40,18 @@ BENCHMARKS = (
     "logistic_baselines",
     "table_bags",
 )
-install_import_hook([*(f"wsi_kd.{name}" for name in CHECKED), *BENCHMARKS], "beartype.beartype")
+install_import_hook([*(f"wsi_kd.{name}" for name in CHECKED), *BENCHMARKS], "checked_calls.check")
 
 pytest_plugins = ["synthetic"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Let the annotations of every function's first calls be checked anew in each test."""
+    begin_test()
 
 
 @pytest.fixture(scope="session")

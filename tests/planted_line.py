@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+from planted_distillations import keep_for_the_next, plant_inputs, write_distillations
 from planted_slides import Planted, plant
 from viewed_runs import open_viewer
 
@@ -66,7 +67,18 @@ def run_line(folder: Path) -> Line:
         _run(line, "info", "slides.csv", "--json", code=1)
         _run(line, "info", "slides.csv", code=1)
         _answer(line)
+        _distill(line)
     return line
+
+
+def _distill(line: Line) -> None:
+    """Teach small networks and encoders from features, weights and pixels of a planted folder."""
+    plant_inputs(line.folder, SETTINGS)
+    for chunk in "01":
+        _run(line, "embed", "--chunk", chunk, "--config", "pixels.yaml")
+    for config, out in write_distillations(line.folder).items():
+        _run(line, "distill", "--config", config, "--out", str(out))
+        keep_for_the_next(line.folder, out)
 
 
 def _run(line: Line, *arguments: str, code: int = 0) -> None:

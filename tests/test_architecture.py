@@ -32,6 +32,7 @@ HEAVY = (
     "h5py",
     "scipy",
     "snakemake",
+    "huggingface_hub",
 )
 FORBIDDEN_FILES = {"util", "utils", "helper", "helpers", "misc", "common", "manager", "managers"}
 FORBIDDEN_WORDS = {
@@ -160,6 +161,17 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert code == 0
     assert done.stdout
     assert sorted(set(HEAVY) & set(loaded)) == []
+
+
+def test_training_and_scoring_load_no_slide_reader_and_no_scikit_learn() -> None:
+    """Each of a run's models has a job of its own, which paid more than a second for them."""
+    program = "import sys, wsi_kd.steps.train, wsi_kd.steps.predict; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
+    loaded = set(done.stdout.split())
+    assert {"torch", "h5py"} <= loaded
+    assert sorted({"sklearn", "scipy.stats", "cv2", "openslide", "matplotlib"} & loaded) == []
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -61,6 +61,10 @@ def unpublished_writes(tree: ast.AST) -> list[int]:
 
     A private function counts as inside when all its calls in the module are.
     """
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    calls_of: dict[str, list[ast.Call]] = {}
+    for call in calls:
+        calls_of.setdefault(called(call), []).append(call)
     inside: set[ast.AST] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.With) and any(
@@ -73,14 +77,9 @@ def unpublished_writes(tree: ast.AST) -> list[int]:
     ]
     for _ in private:
         for function in private:
-            calls = [
-                node
-                for node in ast.walk(tree)
-                if isinstance(node, ast.Call) and called(node) == function.name
-            ]
-            if calls and all(call in inside for call in calls):
+            of_it = calls_of.get(function.name, [])
+            if of_it and all(call in inside for call in of_it):
                 inside.update(ast.walk(function))
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     return sorted(node.lineno for node in calls if writes(node) and node not in inside)
 
 

@@ -1,12 +1,14 @@
 """What one process and two processes train alike: the cases, and the program of one of the two."""
 
 import json
+import os
 import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from bags_on_disk import loaded_from_files
 from safetensors.torch import load_file, save_file
 
 from wsi_kd.bags.datasets import BagSet
@@ -133,6 +135,21 @@ def distill():
     return train
 
 
+def weno_on_disk():
+    """Each process leaves files of its own on disk and trains from there."""
+
+    def train(*, work_dir, on_epoch):
+        folder = work_dir.parent / f"features {os.getpid()}"
+        parts = [
+            loaded_from_files(part, folder / name, on_disk=True)
+            for name, part in (("train", TRAIN), ("val", VAL))
+        ]
+        arguments = {**weno().keywords, "work_dir": work_dir, "on_epoch": on_epoch}
+        return train_weno(*parts, **arguments)
+
+    return train
+
+
 CASES = {
     "abmil": lambda: case(train_abmil, optimization={"feature_noise": 0.2}),
     "abmil transmil": lambda: case(train_abmil, teacher="transmil"),
@@ -141,6 +158,7 @@ CASES = {
     "instance": lambda: case(train_instance, pooling="topk"),
     "mhim": lambda: case(train_mhim, masking=MASKING),
     "weno": weno,
+    "weno on disk": weno_on_disk,
     "weno dsmil": lambda: weno(teacher="dsmil", pseudo_label="minmax_bag"),
     "weno dtfd": lambda: weno(teacher="dtfd", warm_up_epochs=1),
     "weno clam_mb": lambda: weno(teacher="clam_mb", pseudo_label="attention_evidence"),
@@ -164,7 +182,7 @@ def train_case(name, folder):
     trained = CASES[name]()(work_dir=folder / "work", on_epoch=lambda row: None)
     model = trained.last_model
     with torch.no_grad():
-        output = model(torch.from_numpy(VAL.features), torch.from_numpy(VAL.offsets))
+        output = model(torch.from_numpy(VAL.features[:]), torch.from_numpy(VAL.offsets))
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
     tensors |= {"bag_logits": output.bag_logits, "evidence": output.evidence}
     if output.instance_logits is not None:

@@ -131,10 +131,11 @@ def write_answer(folder, slide_id, *, models=1, classes=CLASSES, **members):
     write_tiles_csv(folder / "tiles.csv", table, classes=classes, header=stamp("tile_scores", {}))
 
 
-def open_viewer(viewed, *, show_labels=False, host="127.0.0.1", signed_in=True):
+def open_viewer(viewed, *, show_labels=False, host="127.0.0.1", signed_in=True, nursery=None):
     """A client of a viewer that runs in this process, its cookie set."""
     access = new_access(host=host, port=8000)
-    client = TestClient(create_app(Desk(viewed, show_labels=show_labels), access), base_url=HOST)
+    desk = Desk(viewed, show_labels=show_labels, nursery=nursery)
+    client = TestClient(create_app(desk, access), base_url=HOST)
     client.token = access.token
     if signed_in:
         client.cookies.set(access.cookie, access.token)

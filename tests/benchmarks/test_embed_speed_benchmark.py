@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import embed_parts
+import embed_profile
 import embed_speed
 from embed_parts import Speed, Taking, TakingTiles
 from large_slide import draw_large_slide
@@ -66,6 +67,29 @@ def test_ratios_are_those_of_one_turn_and_goals_stand_beside_them():
     assert rows[1] == ["e", embed_speed.HANDED, 50.0, embed_speed.BARE, 0.8, 0.5, 0.8]
 
 
+def test_what_the_parts_do_not_explain_is_the_rest():
+    """Tiles a second of 5,000, 10,000, 8,000 and 2,000 are 200, 100, 125 and 500 us a tile."""
+    rates = {
+        embed_profile.READ: 5e3,
+        embed_profile.MEASURE: 1e4,
+        embed_profile.RESIZE: 8e3,
+        embed_profile.LINE: 2e3,
+    }
+    found = {part: [Speed(1.0, rate)] for part, rate in rates.items()}
+    rows = list(embed_profile.laid_out("e", found))
+    assert [row[1] for row in rows] == [*list(rates)[:3], embed_profile.REST, embed_profile.LINE]
+    assert [row[2] for row in rows] == pytest.approx([200, 100, 125, 75, 500])
+    assert [row[3] for row in rows] == pytest.approx([0.4, 0.2, 0.25, 0.15, 1])
+
+
+def test_only_encoders_that_resize_have_that_part(slide, encoder):
+    few = {"slide": slide, "coords": embed_parts.grid(slide, tiles=5), "workers": 0, "turns": 1}
+    resized = embed_profile.profile_rows("e", encoder, **few)
+    assert embed_profile.RESIZE in [row[1] for row in resized]
+    plain = embed_profile.profile_rows("e", StainTextureEncoder(), **few)
+    assert embed_profile.RESIZE not in [row[1] for row in plain]
+
+
 def test_the_figures_are_written_and_a_missing_gpu_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(embed_speed, "start_up_ms", lambda *_, **__: 1.5)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -95,4 +119,8 @@ def test_the_figures_are_written_and_a_missing_gpu_is_told(tmp_path, monkeypatch
     assert all(row[2] > 0 for row in record["tables"]["parts"]["rows"])
     assert record["tables"]["start_up"]["rows"] == [[3, 64, 1.5]]
     assert record["tables"]["gpu"]["rows"] == []
+    assert [row[1] for row in record["tables"]["tile_profile"]["rows"]][-2:] == [
+        embed_profile.REST,
+        embed_profile.LINE,
+    ]
     assert "GPU: skipped, torch sees none" in capsys.readouterr().out

@@ -1,4 +1,7 @@
-"""Every paper's claim is seen in its small setting: what `wsi-kd reproduce` runs, with all of its checks."""
+"""Every paper's claim is seen in its small setting: what `wsi-kd reproduce` runs, with all of its checks.
+
+`make claims` runs each with all of its seeds; here those of one seed that shows it as clearly run one.
+"""
 
 from pathlib import Path
 
@@ -12,13 +15,15 @@ from wsi_kd.kd.registry import METHODS, TOOLS
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "kd"
 OTHERS = ("example", "tile_encoder")
 """The file that explains every key, and that of tiles; all others are a method's, by its name or a suffix."""
+ONE_SEED = ("vanilla", "variance_reduction", "ae_kd", "factor_transfer", "spectral", "energy_compression")
+"""Claims whose every check holds with room to spare on the first seed alone."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", CLAIMS)
 def test_the_claim_is_seen(method: str) -> None:
     claim = CLAIMS[method]
-    measured = measure(claim, seeds=claim.seeds)
+    measured = measure(claim, seeds=1 if method in ONE_SEED else claim.seeds)
     told = [f"{check.says}: {figure_text(check.found)}, {required_text(check)}" for check in measured.failed]
     assert told == []
     assert measured.found.checks

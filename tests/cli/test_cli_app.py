@@ -23,6 +23,11 @@ from wsi_kd.core.records import SlideStatus
         (RunFailed("out: no space\nleft"), 1, "wsi-kd: error: out: no space left\n"),
         (SlideProblem(SlideStatus.EMPTY, "glass"), 1, "wsi-kd: error: empty: glass\n"),
         (
+            PermissionError(13, "Permission denied", "in/a.svs"),
+            2,
+            "wsi-kd: error: in/a.svs: Permission denied; change its rights, or those of a folder above it\n",
+        ),
+        (
             KeyboardInterrupt(),
             130,
             "wsi-kd: error: interrupted; finished files are whole, run the same command again to go on\n",

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from wsi_kd.cli.options import open_run
-from wsi_kd.cli.plan import rows_hash
+from wsi_kd.cli.rows import rows_hash
 from wsi_kd.core.errors import BadInput
 
 SLIDES, SIZE = 10, 4

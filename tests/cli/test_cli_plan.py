@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from wsi_kd.cli.plan import SECTIONS_OF_RECIPE, STEP_SECTIONS, read_plan, rows_hash
+from wsi_kd.cli.plan import SECTIONS_OF_RECIPE, STEP_SECTIONS, read_plan
+from wsi_kd.cli.rows import rows_hash
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.provenance import stamp
 from wsi_kd.settings.all import Settings, parse_json_settings

@@ -9,9 +9,25 @@ from viewed_runs import write_manifest, write_statuses
 
 from wsi_kd.cli.app import run as run_command
 from wsi_kd.cli.check import view_command
+from wsi_kd.cli.crash_guard import is_guarded
 from wsi_kd.cli.layout import Layout
 from wsi_kd.cli.options import Run
+from wsi_kd.core.messages import Words
 from wsi_kd.settings.all import parse_settings
+
+
+@pytest.mark.parametrize(
+    ("arguments", "guarded"),
+    [
+        (["view", "run"], False),
+        (["view", "run", "--static", "out"], True),
+        (["view", "run", "--static=out"], True),
+        (["mask", "--config", "my.yaml"], True),
+        (["summary", "--config", "my.yaml"], False),
+    ],
+)
+def test_what_reads_slides_itself_stands_under_guard(arguments: list[str], guarded: bool) -> None:
+    assert is_guarded(Words(arguments[0]), arguments) is guarded
 
 
 def run_of(**section) -> Run:

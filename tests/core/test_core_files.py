@@ -69,6 +69,14 @@ def test_a_folder_that_may_not_be_entered_is_one_line(tmp_path, monkeypatch):
         publish_text(tmp_path / "a.txt", "new")
 
 
+@pytest.mark.parametrize("name", ["file/a.txt", "file/below/a.txt"])
+def test_a_file_in_the_place_of_a_folder_is_the_callers_mistake(tmp_path, name):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BadInput, match=r"the folder cannot be written \(.*\); choose another output folder"):
+        publish_text(tmp_path / name, "new")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     script = (
         "import resource, signal, sys; from pathlib import Path; from wsi_kd.core.files import publish_text;"

@@ -1,8 +1,9 @@
-"""The hash of named tensors: what it sees, and what it must not."""
+"""Named tensors: what their hash sees and what it must not, and their file."""
 
 import torch
+from safetensors import safe_open
 
-from wsi_kd.core.tensors import tensors_hash
+from wsi_kd.core.tensors import publish_tensors, tensors_hash
 
 
 def test_order_plays_no_role_and_everything_else_does() -> None:
@@ -26,3 +27,14 @@ def test_tensors_of_no_or_one_value_may_have_any_stride() -> None:
     assert tensors_hash({"a": torch.arange(3).expand(2, 3)}) == tensors_hash(
         {"a": torch.arange(6).view(2, 3) % 3}
     )
+
+
+def test_published_tensors_are_read_back_with_their_metadata_and_leave_no_other_file(tmp_path):
+    tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2], dtype=torch.int32)}
+    publish_tensors(tmp_path / "some.safetensors", tensors, metadata={"format": "pt"})
+    assert [path.name for path in tmp_path.iterdir()] == ["some.safetensors"]
+    with safe_open(tmp_path / "some.safetensors", "pt") as handle:
+        assert handle.metadata() == {"format": "pt"}
+        found = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a mapping
+    assert {name: value.dtype for name, value in found.items()} == {"a": torch.float32, "b": torch.int32}
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)

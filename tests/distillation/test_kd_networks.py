@@ -145,6 +145,7 @@ def test_losses_take_the_options_of_their_constructors(module):
             "criterion 'kd': temperature: input should be a valid number.*found 'hot'",
         ),
         ("kd", {"temperature": -1}, "temperature is -1"),
+        ("kd", {"temperature": True}, "criterion 'kd': temperature: expected a number, found True"),
         ("python:wsi_kd.kd.schedules.Constant", {}, "it is no DistillationLoss"),
     ],
 )

@@ -1,13 +1,10 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from wsi_kd.evaluation.instance_measures import (
     attention_evidence,
     chance_levels,
-    curve_areas,
     measure_instances,
     mixed_bags,
     within_bags,
@@ -79,19 +76,6 @@ def test_within_bags_is_the_area_of_each_bags_own_curve_in_any_order():
 def test_bags_without_instances_or_with_one_label_are_not_mixed():
     found = mixed_bags(np.array([True, False, True]), bag=np.array([3, 3, 1]))
     assert (found.bags.tolist(), found.share.tolist()) == ([3], [0.5])
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=40))
-def test_both_areas_equal_scikit_learns(pairs):
-    labels = np.array([label for label, _ in pairs])
-    scores = np.array([score / 4 for _, score in pairs])
-    if labels.all() or not labels.any():
-        with pytest.raises(ValueError, match="needs both labels"):
-            curve_areas(labels, scores)
-        return
-    found = curve_areas(labels, scores)
-    assert found.roc_auc == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    assert found.average_precision == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
 
 
 def test_one_label_gives_reasons():

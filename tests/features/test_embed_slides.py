@@ -68,7 +68,7 @@ class Encoder:
 class Later(Encoder):
     """A `PreparedEncoder` that looks at a batch only when its result is asked for, as a GPU may."""
 
-    prepared_px = 4
+    prepared_px, as_read_px = 4, None
 
     def __init__(self):
         super().__init__()

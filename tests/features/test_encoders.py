@@ -90,8 +90,9 @@ def test_pixel_settings_override_the_networks_own(tiles, tiny_weights):
     """Mean m and deviation s of pixels in 0-1: x/127.5-1 is m = s = 0.5."""
     half = (0.5, 0.5, 0.5)
     found = encoder(TINY, weights=tiny_weights, pixel_mean=half, pixel_std=half)
-    pixels = {"input_px": 160, "pixel_mean": list(half), "pixel_std": list(half)}
-    assert found.settings == {**pixels, "model_arguments": {}}
+    resized = {"input_px": 160, "resize_px": 160, "interpolation": "bilinear"}
+    told = {**resized, "pixel_mean": list(half), "pixel_std": list(half), "model_arguments": {}}
+    assert found.settings == told  # features from before said nothing of how tiles were resized
     seen = []
     found.network = lambda pixels: seen.append(pixels) or torch.zeros(len(pixels), found.feature_dim)
     found(np.stack([np.full((160, 160, 3), level, np.uint8) for level in (0, 255)]))

@@ -9,6 +9,7 @@ import pytest
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.provenance import KIND_VERSIONS
+from wsi_kd.features import header_line
 from wsi_kd.features.store import (
     FeatureFile,
     TileFile,
@@ -216,7 +217,7 @@ def reseal(path, change):
     from wsi_kd.features import store
 
     header = read_header(path)
-    block = store._block_bytes(path.read_bytes().split(b"\n", 1)[0] + b"\n")
+    block = header_line.user_block_bytes(path.read_bytes().split(b"\n", 1)[0] + b"\n")
     with h5py.File(path, "r+") as file:
         change(file)
     content = io.BytesIO(path.read_bytes())

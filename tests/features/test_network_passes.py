@@ -10,6 +10,7 @@ from wsi_kd.features.embed import embed_tiles
 from wsi_kd.features.encoders import PreparedEncoder
 from wsi_kd.features.network_encoder import CPU_PASS_TILES, NetworkEncoder
 from wsi_kd.features.precision_gate import GATE_TILES, check_precision, least_cosine
+from wsi_kd.features.preparation import Preparation
 
 
 def network_of(kind):
@@ -19,7 +20,7 @@ def network_of(kind):
     return nn.Sequential(*convolutions, *head) if kind == "mixed" else kind
 
 
-def encoder_of(network="mixed", dtype=torch.float32, edge=32):
+def encoder_of(network="mixed", dtype=torch.float32, edge=32, preparation=None):
     return NetworkEncoder(
         "random",
         network_of(network),
@@ -30,6 +31,7 @@ def encoder_of(network="mixed", dtype=torch.float32, edge=32):
         weights_hash="",
         dtype=dtype,
         device=torch.device("cpu"),
+        preparation=preparation,
     )
 
 
@@ -80,6 +82,26 @@ def test_tiles_resized_by_threads_into_a_batch_have_the_features_of_a_plain_call
             read, coords, encoder, tile_px=50, batch_size=batch_size, workers=workers, dtype="float32"
         )
         assert np.array_equal(found.features, encoder(tiles))
+
+
+@pytest.mark.parametrize(("edge", "resize_px", "prepared"), [(32, 32, 0), (40, 40, 20), (32, 40, 20)])
+def test_only_tiles_that_fit_are_read_into_the_batch_itself(edge, resize_px, prepared, monkeypatch):
+    encoder, tiles, seen = (
+        encoder_of(preparation=Preparation(32, resize_px, "bicubic")),
+        tiles_of(20, edge),
+        [],
+    )
+    prepare = encoder.prepare
+    monkeypatch.setattr(encoder, "prepare", lambda few, out: (seen.append(len(few)), prepare(few, out)))
+
+    def read(corners, out):
+        out[...] = tiles[[x for x, _ in corners]]
+        return {}
+
+    coords = np.stack([np.arange(20), np.zeros(20, np.int64)], axis=1)
+    found = embed_tiles(read, coords, encoder, tile_px=edge, batch_size=16, workers=0, dtype="float32")
+    assert sum(seen) == prepared
+    assert np.array_equal(found.features, encoder(tiles))
 
 
 class Cancels(nn.Module):

@@ -28,18 +28,21 @@ def test_features_are_the_pixels_themselves():
     encoder = pixels()
     found = encoder(tiles)
     assert isinstance(encoder, Encoder)
-    assert (encoder.feature_dim, encoder.settings) == (192, {"input_px": 8, "dtype": "uint8"})
+    told = {"input_px": 8, "interpolation": "bilinear", "dtype": "uint8"}
+    assert (encoder.feature_dim, encoder.settings) == (192, told)
     assert found.dtype == np.uint8
     assert found[1, :6].tolist() == tiles[1, 0, :2].flatten().tolist()
     assert np.array_equal(found.reshape(tiles.shape), tiles)
 
 
-def test_tiles_of_another_edge_are_averaged_or_interpolated():
+def test_tiles_of_another_edge_are_resized_as_networks_see_them():
+    """Half the edge: weights 1, 3, 3, 1 of 8 each way; at the edge, where one is missing, 3, 3, 1 of 7."""
     tile = np.zeros((1, 16, 16, 3), np.uint8)
-    tile[0, :2, :2, 1] = [[0, 100], [200, 100]]
+    tile[0, :2, :2, 1] = [[0, 98], [196, 98]]
     small = pixels()(tile).reshape(8, 8, 3)
-    assert small[0, 0].tolist() == [0, 100, 0]
-    assert not small[1:].any()
+    assert small[0, 0].tolist() == [0, round(98 * (9 + 2 * 9 + 9) / 49), 0]
+    assert small[0, 1, 1] == round(98 * (3 + 3) / 56)
+    assert not small[2:].any()
     even = np.full((1, 4, 4, 3), 77, np.uint8)
     assert (pixels()(even) == 77).all()
 

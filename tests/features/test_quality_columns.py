@@ -2,7 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
-from wsi_kd.features.quality import TileQuality
+from wsi_kd.features.quality_columns import TileQuality
 from wsi_kd.features.store import FeatureFile, read_features, write_features
 
 

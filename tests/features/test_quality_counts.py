@@ -1,6 +1,6 @@
 import numpy as np
 
-from wsi_kd.features.quality import TileMeasures
+from wsi_kd.features.quality_columns import TileMeasures
 from wsi_kd.features.quality_counts import NOTABLE, quality_counts
 
 

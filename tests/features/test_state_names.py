@@ -75,6 +75,31 @@ def test_names_of_timm_stay():
     same(timm_names(state), state)
 
 
+def test_swiglu_of_dinov2_is_renamed_without_registers_too():
+    """Networks of the DINOv2 repository have registers or not; w12 is the gate and value, w3 the way out."""
+    first, last = torch.ones(4, 2), torch.zeros(2, 2)
+    theirs = {"blocks.0.mlp.w12.weight": first, "blocks.0.mlp.w3.weight": last, "pos_embed": first}
+    same(
+        timm_names(theirs),
+        {"blocks.0.mlp.fc1.weight": first, "blocks.0.mlp.fc2.weight": last, "pos_embed": first},
+    )
+
+
+def test_a_projection_to_text_is_left_out_of_a_tower_by_itself():
+    """CONCH's image tower saved alone keeps its projection, which comes after the features."""
+    weights = {"trunk.norm.weight": torch.ones(2)}
+    same(timm_names({**weights, "proj_contrast": torch.zeros(2, 2)}), weights)
+
+
+def test_registers_without_positions_are_left_for_the_loader_to_name(tmp_path):
+    row = small_row("hibou_b")
+    state = dinov2_state(row)
+    del state["pos_embed"]
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(BadInput, match=r"missing \(.*pos_embed"):
+        load_known(row, random_network(row), tmp_path / "w.pt")
+
+
 def dinov2_state(row, seed=3):
     """Random weights in the naming of the DINOv2 repository, positions of the class token included."""
     state = published_state(random_network(row, seed=seed))

@@ -1,6 +1,7 @@
 """Where weights are looked for, in which order, and what is said when they cannot be had."""
 
 import logging
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -110,6 +111,8 @@ def test_an_offline_folder_that_cannot_be_looked_through_is_one_line(tmp_path, f
 def test_a_file_of_no_hub_goes_by_its_own_name(tmp_path):
     path = put(tmp_path / "ctranspath.pth")
     assert offline_file("ctranspath", tmp_path) == path
+    other = put(tmp_path / "checkpoint_0099.tar")
+    assert in_folder(tmp_path, "mine", hub="", files=("checkpoint_0099.tar",)) == other
     with pytest.raises(BadInput, match=r"on no hub; fetch ctranspath\.pth from https://github\.com/Xiyue"):
         find_weights(ENCODERS["ctranspath"], weights=None, weights_dir=None)
 
@@ -220,9 +223,21 @@ def test_gated_names_of_the_hub_say_what_to_do():
     assert "embed.weights" in str(timm_weights.no_weights("resnet18", ValueError("no such\ntag")))
 
 
-def test_a_changed_file_is_hashed_anew(tmp_path):
+def test_a_long_answer_of_the_hub_is_cut(monkeypatch):
+    hub_that(monkeypatch, raising(LocalEntryNotFoundError("a" * 149 + "bc" + "d" * 5000)))
+    with pytest.raises(BadInput) as told:
+        find_weights(VIRCHOW, weights=None, weights_dir=None)
+    assert "ab)" in str(told.value)
+
+
+@pytest.mark.parametrize("same_time", [False, True])
+def test_a_changed_file_is_hashed_anew(tmp_path, same_time):
+    """By its size too: a copy may keep the time of what it replaces."""
     path = put(tmp_path / "w.bin", b"one")
     first = weights_sha256(path)
     assert first == file_hash(path)
+    before = path.stat()
     put(path, b"three")
+    if same_time:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert weights_sha256(path) == file_hash(path) != first

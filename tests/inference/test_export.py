@@ -1,16 +1,12 @@
 import json
 import uuid
-from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from made_prediction import made_prediction
 from shapely.geometry import box, shape
 
-from wsi_kd.core.places import PATH_KEYS, without_paths
 from wsi_kd.inference.export import write_tiles_geojson
 from wsi_kd.inference.tables import tile_table
-from wsi_kd.settings.all import Settings
 
 CLASSES = ["normal", "tumor"]
 
@@ -111,30 +107,3 @@ def test_ids_are_valid_distinct_and_the_same_in_every_run(tmp_path):
     assert ids == [feature["id"] for feature in again["features"]]
     assert len(set(ids)) == 2
     assert all(uuid.UUID(text).version == 5 for text in ids)
-
-
-def test_paths_are_cut_to_their_names_and_nothing_else_is():
-    sections = {
-        "mask": {"edited_dir": None, "mask_mpp": 8.0},
-        "embed": {"weights": "/a/b/c.pt", "encoder": "x"},
-    }
-    assert without_paths(sections) == {
-        "mask": {"edited_dir": None, "mask_mpp": 8.0},
-        "embed": {"weights": "c.pt", "encoder": "x"},
-    }
-
-
-def test_a_distilled_encoder_is_named_without_the_folders_above_it():
-    told = without_paths({"embed": {"encoder": "distilled:/home/doe/small"}})
-    assert told == {"embed": {"encoder": "distilled:small"}}
-
-
-def test_every_path_among_the_settings_is_known_to_be_one():
-    sections = {name: type(section).model_fields for name, section in Settings()}
-    paths = {
-        key
-        for fields in sections.values()
-        for key, field in fields.items()
-        if Path in {field.annotation, *get_args(field.annotation)}
-    }
-    assert paths == PATH_KEYS

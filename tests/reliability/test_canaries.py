@@ -14,7 +14,7 @@ from wsi_kd.steps.known_slides import Sources
 from wsi_kd.steps.verify_run import verify_run
 from wsi_kd.steps.view import collect_viewed
 
-OUTPUTS = ("out", "answers", "page", "trident", "answered")
+OUTPUTS = ("out", "answers", "page", "trident", "answered", "distilled")
 """Folders that the line writes below its own."""
 INSIDE_SLIDES = tuple(place for place in PLACES if place not in {"folder", "file name"})
 

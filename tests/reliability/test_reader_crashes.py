@@ -109,11 +109,25 @@ def test_a_slide_that_crashed_later_is_tried_again_and_the_others_are_kept(tmp_p
     assert (features / "s_first.h5").stat().st_mtime_ns == kept
 
 
+@pytest.mark.reliability
+def test_a_static_view_of_a_deadly_slide_is_refused_and_nothing_is_written(tmp_path):
+    cohort(tmp_path, ["crash"])
+    view = command("view", tmp_path / "crash.tiff", "--static", tmp_path / "page")
+    done = subprocess.run(view, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 2, done
+    warned, told = done.stderr.splitlines()
+    assert "the command runs again without that slide" in warned
+    assert DEADLY["crash"] in told
+    assert not (tmp_path / "page").exists()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_to_the_guard_ends_the_command_as_if_nobody_stood_before_it(tmp_path, number, code):
+    """Works in short pieces: what arrives just before one long sleep begins is heard when that is over."""
     program = (
         "import sys, time; from wsi_kd.cli import app\n"
-        "def slow(*_, **__):\n    print('working', flush=True)\n    time.sleep(90)\n"
+        "def slow(*_, **__):\n    print('working', flush=True)\n"
+        "    for _ in range(900):\n        time.sleep(0.1)\n"
         "app.app = slow\napp.main(['mask'])\n"
     )
     job = subprocess.Popen([*HEARING, sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)

@@ -16,7 +16,7 @@ from killed_line import SETTINGS, draw_line_cohort
 from snakemake_runs import Done, run_snakemake
 
 from wsi_kd.core import run_lock
-from wsi_kd.core.errors import Busy, RunFailed
+from wsi_kd.core.errors import BadInput, Busy
 from wsi_kd.core.run_lock import LOCK_NAME, RunLock
 
 Record: TypeAlias = Callable[[str, object], None]
@@ -138,7 +138,7 @@ def test_a_file_system_without_locks_is_told_of_once(
 
 def test_a_results_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunFailed, match="cannot be written"):
+    with pytest.raises(BadInput, match="cannot be written"):
         RunLock(tmp_path / "file" / "out").hold()
 
 

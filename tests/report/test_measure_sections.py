@@ -81,6 +81,16 @@ def test_a_fold_is_the_mean_of_its_seeds_and_without_one_of_them_undefined(seeds
     assert (shown["Fold 0"].text, shown["Fold 0"].note) == ("n/a", "no negatives among 3")
 
 
+def test_a_fold_that_one_score_lacks_is_told_and_never_filled_by_another(clean_record):
+    metrics = copy.deepcopy(clean_record.metrics)
+    teacher = metrics["recipes"]["weno"]["scores"]["teacher"]
+    kept = teacher["folds"].pop(0)
+    assert kept["fold"] == 0
+    shown = row_of(blocks_of(headline_section(metrics), Table)[0], "WENO teacher")
+    assert (shown["Fold 0"].text, shown["Fold 0"].note) == ("n/a", "not measured")
+    assert shown["Fold 1"].number == teacher["folds"][0]["roc_auc"]["estimate"]
+
+
 def test_curves_are_drawn_and_missing_ones_named_with_their_reason(clean_record):
     roc, pr = blocks_of(curve_section(clean_record.metrics), Chart)
     assert all(name in roc.svg and name in pr.svg for name in ("ABMIL teacher", "WENO student"))

@@ -136,6 +136,22 @@ def test_wrong_values_name_the_key_and_what_came(sections, where):
         read(**sections)
 
 
+@pytest.mark.parametrize(
+    ("sections", "where"),
+    [
+        ({"train": {"epochs": True}}, "train.epochs"),
+        ({"train": {"optimizer": {"name": "adam", "betas": [True, 0.9]}}}, "train.optimizer.betas"),
+        ({"teachers": [{"network": {"name": "mlp"}, "train": {"seed": True}}]}, "teachers.0.train.seed"),
+        ({"student": {"name": "mlp", "hidden": [True]}}, "student.hidden"),
+        ({"data": {"name": "digits", "val": True}}, "data.val"),
+        ({"method": {"name": "variance_reduction", "weight": True}}, "method.weight"),
+    ],
+)
+def test_true_is_no_number(sections, where):
+    with pytest.raises(BadInput, match=rf"^x: {where}: expected a number, found \[?True"):
+        read(**sections)
+
+
 def test_numbers_and_shares_are_told_apart():
     settings = read(data={"name": "digits", "val": 60, "test": 0.25})
     assert (type(settings.data.val), type(settings.data.test)) == (int, float)

@@ -1,7 +1,9 @@
 import json
 
 import pytest
+from pydantic import BaseModel
 
+from wsi_kd.core.booleans import stands_for_number
 from wsi_kd.core.errors import BadInput
 from wsi_kd.settings.all import Settings, parse_json_settings, parse_settings, read_settings, sections_json
 
@@ -79,6 +81,55 @@ def test_labels_that_the_teacher_cannot_make_are_refused_where_a_recipe_makes_th
     with pytest.raises(BadInput, match=line):
         parse_settings({"train": train}, where="x")
     assert parse_settings({"train": {**train, "recipes": ["abmil"]}}, where="x").train.teacher
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "found"),
+    [
+        ({"train": {"epochs": True}}, "train.epochs", "True"),
+        ({"train": {"learning_rate": False}}, "train.learning_rate", "False"),
+        ({"train": {"seeds": [0, True]}}, "train.seeds", r"\[0, True\]"),
+        ({"train": {"ins": {"temperature": True}}}, "train.ins.temperature", "True"),
+        ({"embed": {"input_px": True}}, "embed.input_px", "True"),
+        ({"embed": {"pixel_mean": [0.5, True, 0.5]}}, "embed.pixel_mean", r"\[0.5, True, 0.5\]"),
+    ],
+)
+def test_true_is_no_number(value, key, found):
+    with pytest.raises(BadInput, match=rf"^x: {key}: expected a number, found {found}$"):
+        parse_settings(value, where="x")
+
+
+def test_where_true_may_stand_it_is_kept_and_numbers_are_still_read():
+    embed = {"model_arguments": {"dynamic_img_size": True, "init_values": 1}}
+    value = {
+        "embed": embed,
+        "mask": {"remove_folds": True},
+        "train": {"learning_rate": "1e-3", "epochs": 3.0},
+    }
+    settings = parse_settings(value, where="x")
+    assert settings.embed.model_arguments["dynamic_img_size"] is True
+    assert settings.mask.remove_folds is True
+    assert (settings.train.learning_rate, settings.train.epochs) == (0.001, 3)
+
+
+def test_every_number_of_every_section_refuses_true():
+    """Whatever setting comes: one that takes 1 and is no switch takes no true."""
+
+    def numbers(model, *before):
+        for name, field in model.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                yield from numbers(field.annotation, *before, name)
+            elif stands_for_number(True, field.annotation):
+                yield (*before, name)
+
+    found = list(numbers(Settings))
+    assert len(found) > 80
+    for *sections, name in found:
+        value = {name: True}
+        for section in reversed(sections):
+            value = {section: value}
+        with pytest.raises(BadInput, match="expected a number, found True"):
+            parse_settings(value, where="x")
 
 
 def test_all_faults_are_told_at_once():

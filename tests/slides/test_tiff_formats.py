@@ -103,6 +103,23 @@ def test_label_and_macro_of_an_ome_tiff_are_associated_images(tmp_path, drawn):
         assert np.array_equal(read(reader), drawn)
 
 
+def test_pages_behind_an_ome_tiffs_own_are_levels_where_they_are_marked_so(tmp_path, drawn):
+    """What `vips tiffsave --pyramid` makes of an OME-TIFF: the XML it had, and pages it does not name."""
+    path = tmp_path / "converted.tif"
+    options = {"tile": (TILE, TILE), "photometric": "rgb", "metadata": None}
+    xml = tifffile.OmeXml()
+    xml.addimage("uint8", drawn.shape, (1, 1, 1, *drawn.shape[:2], 3), axes="YXS")
+    with tifffile.TiffWriter(path, ome=False) as tiff:
+        tiff.write(drawn, description=xml.tostring(), **options)
+        tiff.write(drawn[::2, ::2], subfiletype=1, **options)
+        tiff.write(drawn[::4, ::4, 1], subfiletype=1, **{**options, "photometric": "minisblack"})
+        tiff.write(drawn[::4, ::4], **options)
+    with open_slide(path, background="metadata") as reader:
+        assert (reader.format, reader.associated) == ("tiff/ome", {})
+        assert reader.level_dimensions == ((330, 270), (165, 135))
+        assert np.array_equal(read(reader, size=(165, 135), level=1), drawn[::2, ::2])
+
+
 @pytest.mark.parametrize("photometric", ["rgb", "ycbcr"])
 def test_jpeg_tiles_are_decoded_as_the_tag_says(tmp_path, drawn, photometric):
     options = {"compression": "jpeg", "compressionargs": {"level": 95}}

@@ -106,6 +106,8 @@ def test_the_folder_is_an_encoder_for_any_run(root):
     assert header["learned_from"]["weights_hash"] == "w"
     assert header["slides"] == {"train": 3, "val": 1}
     assert header["tiles"] == {"train": 72, "val": 24}
+    assert header["settings"]["data"]["pixels_dir"] == "pixels"
+    assert str(root) not in json.dumps(header)
     history = read_table(folder / "history.csv", remake="")
     assert [row["epoch"] for row in history] == ["0", "1", "2"]
     losses = [float(row["val_loss"]) for row in history]

@@ -56,8 +56,8 @@ def test_what_can_be_seen_to_be_wrong_is_told_before_a_teacher_is_trained(tmp_pa
 
 def test_a_folder_that_cannot_be_written_is_told_before_a_teacher_is_trained(tmp_path):
     (tmp_path / "file").write_text("mine")
-    for place in ("file", "file/below", "a" * 300):
-        with pytest.raises(RunFailed, match=r"the folder cannot be written .*choose another output folder"):
+    for place, kind in (("file", BadInput), ("file/below", BadInput), ("a" * 300, RunFailed)):
+        with pytest.raises(kind, match=r"the folder cannot be written .*choose another output folder"):
             distill(tmp_path / place)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "mine"

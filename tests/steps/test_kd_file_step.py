@@ -164,13 +164,17 @@ def test_given_weights_are_taken_as_they_are(finished, tmp_path):
     (kept,) = (finished / "teachers").glob("*.safetensors")
     teacher = {"network": {"name": "mlp", "hidden": [32], "weights": str(kept)}}
     told: list[str] = []
-    run_distill(settings(teachers=teacher, train={"epochs": 1}), out=tmp_path, say=told.append)
+    given = settings(student=teacher["network"], teachers=teacher, train={"epochs": 1})
+    run_distill(given, out=tmp_path, say=told.append)
     assert not any(line.startswith("teacher") for line in told)
-    former, found = (
-        read_json(folder / "result.json", remake="x")["teachers"][0] for folder in (finished, tmp_path)
-    )
+    result, former = (read_json(folder / "result.json", remake="x") for folder in (tmp_path, finished))
+    (found,), (trained,) = result["teachers"], former["teachers"]
     assert (found["origin"], found["file"]) == ("given", None)
-    assert (found["sha256"], found["test"]) == (former["sha256"], former["test"])
+    assert (found["sha256"], found["test"]) == (trained["sha256"], trained["test"])
+    assert result["student"]["first_sha256"] == trained["sha256"] != former["student"]["first_sha256"]
+    assert result["settings"]["student"]["weights"] == kept.name
+    written = [(tmp_path / name).read_text() for name in ("result.json", "student.json")]
+    assert not any(str(finished) in text for text in written)
 
 
 def test_several_teachers_with_a_specialist(tmp_path):

@@ -16,9 +16,10 @@ from wsi_kd.features.encoder_table import ENCODERS
 from wsi_kd.features.store import read_features
 from wsi_kd.settings.all import parse_settings
 from wsi_kd.settings.slides import EmbedSettings
+from wsi_kd.steps import encoder as steps_encoder
 from wsi_kd.steps import infer_model
 from wsi_kd.steps.embed import run_embed
-from wsi_kd.steps.encoder import build_encoder, weights_identity
+from wsi_kd.steps.encoder import build_encoder, resizing_identity, weights_identity
 from wsi_kd.steps.mask import run_mask
 from wsi_kd.steps.tile import run_tile
 
@@ -93,6 +94,16 @@ def test_a_folder_that_moved_keeps_the_features_and_other_weights_do_not(job, we
     assert job(settings_of(weights_dir=str(moved))).stat().st_mtime_ns == made
     save_weights(ENCODERS[TINY], moved / f"{TINY}.safetensors", seed=5)
     assert job(settings_of(weights_dir=str(moved))).stat().st_mtime_ns != made
+
+
+def test_features_of_tiles_that_were_resized_otherwise_are_made_anew(job, monkeypatch):
+    settings = settings_of(encoder="pixels", input_px=16)
+    made = job(settings).stat().st_mtime_ns
+    assert job(settings).stat().st_mtime_ns == made
+    monkeypatch.setattr(steps_encoder, "RESIZING", 1)
+    assert job(settings).stat().st_mtime_ns != made
+    assert resizing_identity(EmbedSettings(encoder=TINY)) == {"resizing": 1}
+    assert resizing_identity(EmbedSettings(encoder="stain_texture")) == {}  # which takes tiles as they are
 
 
 def test_a_given_file_wins_over_the_folder(weights_dir, tmp_path):

@@ -3,7 +3,7 @@ import pytest
 import shapely
 from drawn_defects import plain_slide, slide_row, with_blur, with_pen
 
-from wsi_kd.features.quality import UNKNOWN
+from wsi_kd.features.quality_columns import UNKNOWN
 from wsi_kd.features.store import read_features
 from wsi_kd.report.cohort import status_section
 from wsi_kd.report.page import Table

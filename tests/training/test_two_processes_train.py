@@ -16,7 +16,7 @@ from training_processes import CASES, EPOCHS, read_case, train_case
 SCRIPT = Path(training_processes.__file__)
 LONGEST_S = 240
 TOLERANCE = 1e-5
-MAIN = ("abmil", "weno", "weno dsmil", "weno mining sub_bags", "weno alternate")
+MAIN = ("abmil", "weno", "weno on disk", "weno dsmil", "weno mining sub_bags", "weno alternate")
 WITHOUT_EFFECT = ("attention_head.bias", "attention.2.bias")
 """A softmax does not see it: its gradient is a rounding error, which AdamW makes a step of."""
 TIERS = [

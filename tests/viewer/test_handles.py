@@ -2,6 +2,7 @@
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ import tiff_files
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.slides.reader import open_slide
 from wsi_kd.viewer.handles import Handles
+from wsi_kd.viewer.opened import OpenSlide
 from wsi_kd.viewer.tile_cache import ENTRY_BYTES, TileCache
 
-OPTIONS = {"background": "metadata", "color": "as_stored"}
+OPENER = partial(OpenSlide, background="metadata", color="as_stored")
 
 
 def open_files() -> int:
@@ -26,7 +28,7 @@ def tiny(folder: Path, name: str, value: int = 100) -> Path:
 
 
 def first_pixel(opened) -> int:
-    return int(tiff_files.read(opened.reader, size=(1, 1))[0, 0, 0])
+    return int(tiff_files.read(opened._reader, size=(1, 1))[0, 0, 0])
 
 
 def test_many_slides_leave_few_open(tmp_path: Path) -> None:
@@ -34,7 +36,7 @@ def test_many_slides_leave_few_open(tmp_path: Path) -> None:
     paths = [first, *(tmp_path / f"{number}.tif" for number in range(1, 120))]
     for path in paths[1:]:
         path.hardlink_to(first)
-    handles = Handles(**OPTIONS, limit=4)
+    handles = Handles(OPENER, limit=4)
     before = open_files()
     for path in paths:
         with handles.lend(path) as opened:
@@ -46,7 +48,7 @@ def test_many_slides_leave_few_open(tmp_path: Path) -> None:
 
 def test_a_slide_in_use_stays_open_though_others_push_it_out(tmp_path: Path) -> None:
     paths = [tiny(tmp_path, f"{number}.tif", value=number) for number in range(3)]
-    handles = Handles(**OPTIONS, limit=1)
+    handles = Handles(OPENER, limit=1)
     before = open_files()
     with handles.lend(paths[0]) as opened:
         for path in paths[1:]:
@@ -59,7 +61,7 @@ def test_a_slide_in_use_stays_open_though_others_push_it_out(tmp_path: Path) -> 
 
 def test_a_slide_that_two_use_stays_open_until_both_are_done(tmp_path: Path) -> None:
     path = tiny(tmp_path, "a.tif", value=7)
-    handles = Handles(**OPTIONS)
+    handles = Handles(OPENER)
     before = open_files()
     with handles.lend(path) as opened:
         with handles.lend(path) as same:
@@ -76,9 +78,9 @@ def test_a_slide_whose_pyramid_cannot_be_laid_is_closed(tmp_path: Path, monkeypa
         monkeypatch.setattr(type(reader), "close", lambda _: closed.append(1))
         raise ZeroDivisionError
 
-    monkeypatch.setattr("wsi_kd.viewer.handles.deep_zoom", fail)
+    monkeypatch.setattr("wsi_kd.viewer.opened.deep_zoom", fail)
     path = tiny(tmp_path, "a.tif")
-    with pytest.raises(SlideProblem, match="opening failed"), Handles(**OPTIONS).lend(path):
+    with pytest.raises(SlideProblem, match="opening failed"), Handles(OPENER).lend(path):
         pass
     assert closed == [1]
 
@@ -92,12 +94,12 @@ def opened_names(monkeypatch):
         names.append(path.name)
         return open_slide(path, **options)
 
-    monkeypatch.setattr("wsi_kd.viewer.handles.open_slide", open_counted)
+    monkeypatch.setattr("wsi_kd.viewer.opened.open_slide", open_counted)
     return names
 
 
 def test_the_slide_that_was_not_asked_for_longest_is_closed_first(tmp_path: Path, opened_names) -> None:
-    handles = Handles(**OPTIONS, limit=2)
+    handles = Handles(OPENER, limit=2)
     paths = {name: tiny(tmp_path, name) for name in "abc"}
     for name in "abacaba":
         with handles.lend(paths[name]) as opened:
@@ -108,7 +110,7 @@ def test_the_slide_that_was_not_asked_for_longest_is_closed_first(tmp_path: Path
 
 def test_threads_share_one_handle(tmp_path: Path, opened_names) -> None:
     """A page asks for many tiles at once: the slide is opened once, not by each of them."""
-    path, handles = tiny(tmp_path, "a.tif"), Handles(**OPTIONS)
+    path, handles = tiny(tmp_path, "a.tif"), Handles(OPENER)
     before = open_files()
 
     def ask(_: int) -> int:
@@ -123,7 +125,7 @@ def test_threads_share_one_handle(tmp_path: Path, opened_names) -> None:
 
 def test_a_file_that_was_replaced_is_opened_anew(tmp_path: Path) -> None:
     path, other = tiny(tmp_path, "a.tif", value=10), tiny(tmp_path, "b.tif", value=200)
-    handles = Handles(**OPTIONS)
+    handles = Handles(OPENER)
     with handles.lend(path) as opened:
         assert first_pixel(opened) == 10
     shutil.move(other, path)

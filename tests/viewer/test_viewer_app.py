@@ -15,7 +15,7 @@ from wsi_kd.slides.reader import open_slide
 from wsi_kd.steps.known_slides import Sources
 from wsi_kd.steps.view import collect_viewed
 from wsi_kd.steps.viewed_run import view_run
-from wsi_kd.viewer import desk
+from wsi_kd.viewer import opened
 from wsi_kd.viewer.desk import Desk
 
 
@@ -216,7 +216,7 @@ def test_slides_are_closed_when_the_viewer_ends(client, monkeypatch) -> None:
 
 
 def test_images_of_the_glass_are_not_even_looked_for(client, monkeypatch) -> None:
-    monkeypatch.setattr(desk, "associated_names", lambda _: ("label",))
+    monkeypatch.setattr(opened, "associated_names", lambda _: ("label",))
     answer = client.get("/api/slides/0").json()
     assert (answer["readable"], answer["label_image"], "associated" in answer) == (True, False, False)
     refused = client.get("/api/slides/0/associated/label.jpg")
@@ -229,6 +229,6 @@ def test_damage_is_told_without_the_slides_folder(run: Path, client, monkeypatch
     def fail(*_: object) -> None:
         raise unreadable(f"{path}: torn")
 
-    monkeypatch.setattr(desk, "read_zoom_tile", fail)
+    monkeypatch.setattr(opened, "read_zoom_tile", fail)
     answer = client.get("/dzi/0/5/0_0.jpg")
     assert (answer.status_code, answer.headers["x-wsi-kd-damaged"]) == (200, f"{path.name}: torn")

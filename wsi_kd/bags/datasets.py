@@ -1,21 +1,24 @@
-"""All bags of a cohort in one array: feature files in, a `BagSet` out."""
+"""All bags of a cohort end to end, in memory or on disk: feature files in, a `BagSet` out."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Int64
 
 from wsi_kd.bags.manifest import SlideRow
+from wsi_kd.bags.rows import Rows, RowsOnDisk
 from wsi_kd.bags.tables import listed
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.machine import usable_cpus
 from wsi_kd.core.records import SlideStatus
-from wsi_kd.core.shapes import Coords, FeatureArray, TileLabels
 from wsi_kd.features.store import FeatureFile, read_features
+from wsi_kd.features.stored_rows import StoredFeatures, check_features
+
+AnyFile = TypeVar("AnyFile", FeatureFile, StoredFeatures)
 
 MUST_AGREE = (
     "encoder",
@@ -34,11 +37,13 @@ class BagSet(NamedTuple):
     """Bags one after another; bag i is `features[offsets[i]:offsets[i + 1]]`."""
 
     slide_ids: tuple[str, ...]
-    features: FeatureArray
+    features: Rows
+    """An array (instances, features), or `RowsOnDisk` of that shape."""
     offsets: Int64[np.ndarray, "bags+1"]
     labels: Int64[np.ndarray, "bags"]
-    tile_labels: TileLabels
-    coords: Coords
+    tile_labels: Rows
+    """Of each instance, as in its feature file; so are the coords."""
+    coords: Rows
     header: dict[str, Any]
     """Header of the first bag's file; all agree in `MUST_AGREE`."""
 
@@ -53,22 +58,37 @@ class BagSet(NamedTuple):
         if absent:
             raise BadInput(f"no bags for these slides: {listed(absent)}; make them with: wsi-kd embed")
         indices = [index_of[slide_id] for slide_id in slide_ids]
-        spans = [slice(self.offsets[index], self.offsets[index + 1]) for index in indices]
+        sizes = np.diff(self.offsets)[indices]
         return self._replace(
             slide_ids=tuple(slide_ids),
-            features=np.concatenate([self.features[:0], *(self.features[span] for span in spans)]),
-            offsets=_offsets([int(span.stop - span.start) for span in spans]),
+            features=self._rows_of(self.features, indices),
+            offsets=_offsets(sizes.tolist()),
             labels=self.labels[indices],
-            tile_labels=np.concatenate([self.tile_labels[:0], *(self.tile_labels[span] for span in spans)]),
-            coords=np.concatenate([self.coords[:0], *(self.coords[span] for span in spans)]),
+            tile_labels=self._rows_of(self.tile_labels, indices),
+            coords=self._rows_of(self.coords, indices),
         )
 
+    def announce(self, indices: Sequence[int]) -> None:
+        """Tell of bags whose features are needed next; where they are on disk, the system reads ahead."""
+        if isinstance(self.features, RowsOnDisk):
+            for index in indices:
+                self.features.parts[index].announce()
 
-def load_bags(features_dir: Path, rows: Sequence[SlideRow], classes: Sequence[str]) -> BagSet:
-    """Read the feature files `<slide_id>.h5` of slides with status ok, in the rows' order and as stored.
+    def _rows_of(self, rows: Rows, indices: Sequence[int]) -> Any:
+        if isinstance(rows, RowsOnDisk):
+            return rows.of_parts(indices)
+        spans = [slice(self.offsets[index], self.offsets[index + 1]) for index in indices]
+        return np.concatenate([rows[:0], *(rows[span] for span in spans)])
 
-    Files are read and checked by as many threads as this process may use cores, a few ahead, into one growing
-    array: the peak of memory is the bags' size and two files' a thread.
+
+def load_bags(
+    features_dir: Path, rows: Sequence[SlideRow], classes: Sequence[str], *, on_disk: bool = False
+) -> BagSet:
+    """Check the feature files `<slide_id>.h5` of slides with status ok; bags in the rows' order, as stored.
+
+    Files are checked by as many threads as this process may use cores, a few ahead. In memory they become one
+    growing array: the peak is the bags' size and two files' a thread. `on_disk` they stay files, of which
+    nothing is held: features, coords and tile labels are `RowsOnDisk`.
 
     Raises:
         BadInput: missing or damaged files, NaN, slides that failed or have no tiles, features of another
@@ -81,49 +101,81 @@ def load_bags(features_dir: Path, rows: Sequence[SlideRow], classes: Sequence[st
         raise BadInput(
             f"{features_dir}: no feature files of: {listed(missing)}; make them with: wsi-kd embed"
         )
-    files, features = _gather(features_dir, rows)
-    _check_agreement(features_dir, files)
+    columns = _left_on_disk(features_dir, rows) if on_disk else _in_memory(features_dir, rows)
     return BagSet(
         slide_ids=tuple(row.slide_id for row in rows),
-        features=features,
-        offsets=_offsets([len(file.coords) for file in files]),
         labels=np.array([list(classes).index(row.label) for row in rows], dtype=np.int64),
-        tile_labels=np.concatenate([file.tile_labels for file in files]),
-        coords=np.concatenate([file.coords for file in files]),
-        header=files[0].header,
+        **columns._asdict(),
     )
 
 
-class _Gathered(NamedTuple):
-    """Files without their features (only the width and dtype are left), and these end to end."""
+class _Columns(NamedTuple):
+    """Files end to end."""
 
-    files: list[FeatureFile]
-    features: FeatureArray
+    features: Rows
+    offsets: Int64[np.ndarray, "bags+1"]
+    tile_labels: Rows
+    coords: Rows
+    header: dict[str, Any]
 
 
-def _gather(features_dir: Path, rows: Sequence[SlideRow]) -> _Gathered:
+def _in_memory(features_dir: Path, rows: Sequence[SlideRow]) -> _Columns:
     """Read file by file into one growing array; those of another width or dtype than the first stay out."""
-    read = _read_ahead(features_dir, rows)
+    read = _checked_ahead(features_dir, rows, read_features)
     first = next(read)
-    files, features = [_emptied(first)], first.features.copy()
+    same, features, coords, tile_labels = (
+        _Sameness(first),
+        first.features.copy(),
+        [first.coords],
+        [first.tile_labels],
+    )
     for file in read:
-        files.append(_emptied(file))
-        if file.features.shape[1] == features.shape[1] and file.features.dtype == features.dtype:
+        if same.holds_for(file):
             filled = len(features)
             # realloc moves pages, not bytes: twice as fast as np.concatenate, at half its peak of memory
             features.resize((filled + len(file.features), features.shape[1]), refcheck=False)
             features[filled:] = file.features
-    return _Gathered(files, features)
+        coords.append(file.coords)
+        tile_labels.append(file.tile_labels)
+    same.require(features_dir)
+    offsets = _offsets([len(part) for part in coords])
+    return _Columns(features, offsets, np.concatenate(tile_labels), np.concatenate(coords), first.header)
 
 
-def _read_ahead(features_dir: Path, rows: Sequence[SlideRow]) -> Iterator[FeatureFile]:
+def _left_on_disk(features_dir: Path, rows: Sequence[SlideRow]) -> _Columns:
+    checked = _checked_ahead(features_dir, rows, check_features)
+    first = next(checked)
+    same, files = _Sameness(first), [first]
+    for file in checked:
+        same.holds_for(file)
+        files.append(file._replace(header={}))  # of 100,000 slides a gigabyte
+    same.require(features_dir)
+    return _Columns(
+        features=RowsOnDisk([file.features for file in files]),
+        offsets=_offsets([len(file.features) for file in files]),
+        tile_labels=RowsOnDisk([file.tile_labels for file in files]),
+        coords=RowsOnDisk([file.coords for file in files]),
+        header=first.header,
+    )
+
+
+def _checked_ahead(
+    features_dir: Path, rows: Sequence[SlideRow], check: Callable[[Path], AnyFile]
+) -> Iterator[AnyFile]:
     """Yield the files in the rows' order; threads are busy with the next ones: most of the time is sha256."""
     threads = usable_cpus()
-    waiting: deque[Future[FeatureFile]] = deque()
+    waiting: deque[Future[AnyFile]] = deque()
+
+    def checked(row: SlideRow) -> AnyFile:
+        path = features_dir / f"{row.slide_id}.h5"
+        file = check(path)
+        _require_tiles(path, file, row)
+        return file
+
     with ThreadPoolExecutor(threads) as pool:
         try:
             for row in rows:
-                waiting.append(pool.submit(_read, features_dir / f"{row.slide_id}.h5", row))
+                waiting.append(pool.submit(checked, row))
                 if len(waiting) > threads:
                     yield waiting.popleft().result()
             while waiting:
@@ -132,38 +184,42 @@ def _read_ahead(features_dir: Path, rows: Sequence[SlideRow]) -> Iterator[Featur
             pool.shutdown(cancel_futures=True)
 
 
-def _emptied(file: FeatureFile) -> FeatureFile:
-    return file._replace(features=file.features[:0].copy())
-
-
-def _read(path: Path, row: SlideRow) -> FeatureFile:
-    file = read_features(path)
+def _require_tiles(path: Path, file: FeatureFile | StoredFeatures, row: SlideRow) -> None:
     if file.slide_id != row.slide_id:
         raise BadInput(f"{path}: holds the slide '{file.slide_id}'; make it anew with: wsi-kd embed")
     if file.header["status"] != SlideStatus.OK:
         raise BadInput(f"{path}: this slide ended as {file.header['status']}; split anew with: wsi-kd split")
     if not len(file.features):
         raise BadInput(f"{path}: a slide with status ok but without tiles; make it anew with: wsi-kd embed")
-    return file
 
 
-def _check_agreement(features_dir: Path, files: Sequence[FeatureFile]) -> None:
-    first = _traits(files[0])
-    differing = []
-    for file in files[1:]:
-        found = _traits(file)
+class _Sameness:
+    """Whether files hold the same kind of features as the first one."""
+
+    def __init__(self, first: FeatureFile | StoredFeatures) -> None:
+        self._slide_id, self._traits = first.slide_id, _traits(first)
+        self._differing: list[str] = []
+
+    def holds_for(self, file: FeatureFile | StoredFeatures) -> bool:
+        """Tell; remember those of which it does not hold."""
+        found, first = _traits(file), self._traits
         keys = [key for key in first if found[key] != first[key]]
         if keys:
             told = ", ".join(f"{key} {_short(found[key])} instead of {_short(first[key])}" for key in keys)
-            differing.append(f"{file.slide_id} ({told})")
-    if differing:
-        raise BadInput(
-            f"{features_dir}: {len(differing)} slides have other features than {files[0].slide_id}: "
-            f"{listed(differing)}; give all one encoder and tiling: remove the odd files and run wsi-kd embed"
-        )
+            self._differing.append(f"{file.slide_id} ({told})")
+        return not keys
+
+    def require(self, features_dir: Path) -> None:
+        """Refuse the files when it did not hold of all."""
+        if self._differing:
+            raise BadInput(
+                f"{features_dir}: {len(self._differing)} slides have other features than {self._slide_id}: "
+                f"{listed(self._differing)}; give all one encoder and tiling: remove the odd files and run "
+                "wsi-kd embed"
+            )
 
 
-def _traits(file: FeatureFile) -> dict[str, Any]:
+def _traits(file: FeatureFile | StoredFeatures) -> dict[str, Any]:
     stored = {"dimension": file.features.shape[1], "dtype": str(file.features.dtype)}
     return {**{key: file.header.get(key) for key in MUST_AGREE}, **stored}
 

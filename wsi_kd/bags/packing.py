@@ -1,17 +1,20 @@
 """Whole bags of different sizes in one step: laid end to end with offsets, never padded."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 
 from wsi_kd.bags.datasets import BagSet
+from wsi_kd.bags.rows import Rows, end_to_end
 from wsi_kd.core.shapes import FeatureArray
 
 Instances: TypeAlias = Float[torch.Tensor, "instances features"] | UInt8[torch.Tensor, "instances features"]
 """Features, or pixels as they are stored."""
+ROWS_AT_ONCE: Final = 16_384
+"""Rows a block on the way to a GPU."""
 
 
 class PackedBags(NamedTuple):
@@ -39,7 +42,7 @@ def pack(
     indices = np.asarray(bag_indices, dtype=np.int64)
     spans = [slice(bags.offsets[index], bags.offsets[index + 1]) for index in indices]
     if resident is None:
-        stored = np.concatenate([bags.features[span] for span in spans])
+        stored = end_to_end(bags.features, spans)
         instances = on_device(stored, device=device, dtype=dtype)
     else:
         instances = _in_dtype(torch.cat([resident[span] for span in spans]), dtype)
@@ -54,6 +57,26 @@ def pack(
 def on_device(features: FeatureArray, *, device: torch.device | str, dtype: torch.dtype) -> Instances:
     """Bring features to `device` as they are stored, and there to `dtype`; pixels stay uint8."""
     return _in_dtype(moved(torch.from_numpy(features), device), dtype)
+
+
+def resident_features(bags: BagSet, device: torch.device) -> Instances | None:
+    """Return all features as stored on a GPU where they fill less than half of its free memory, else None.
+
+    A step of a few bags takes less time than their way to the GPU. They go there in blocks, so that of what
+    is on disk no more is held.
+    """
+    if device.type != "cuda" or bags.features.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        return None
+    return copied_to(device, bags.features)
+
+
+def copied_to(device: torch.device, rows: Rows) -> Instances:
+    """Copy rows to `device` as they are stored, in blocks."""
+    held = torch.empty(rows.shape, dtype=torch.from_numpy(rows[:0]).dtype, device=device)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        block = torch.from_numpy(rows[start : start + ROWS_AT_ONCE])
+        held[start : start + len(block)] = block.to(device)
+    return held
 
 
 def moved(values: torch.Tensor, device: torch.device | str) -> torch.Tensor:

@@ -35,15 +35,21 @@ def check_ahead(settings: Settings, manifest: Manifest, *, chunks: Chunks, layou
     else:
         _check_given_features(settings, manifest)
     _check_projector(settings)
-    from wsi_kd.steps.drawings import drawing_faults
-
     waiting = [
         row
         for chunk, rows in enumerate(chunks)
         if not _is_tiled(layout.chunk_status("tile", chunk), rows, settings)
         for row in rows
+        if row.annotation is not None or settings.mask.edited_dir is not None
     ]
-    faults = drawing_faults(waiting, settings, negative_label=manifest.classes[0])
+    if waiting:
+        _check_drawings(waiting, settings, negative_label=manifest.classes[0])
+
+
+def _check_drawings(rows: Sequence[SlideRow], settings: Settings, *, negative_label: str) -> None:
+    from wsi_kd.steps.drawings import drawing_faults  # half a second, at each start of snakemake
+
+    faults = drawing_faults(rows, settings, negative_label=negative_label)
     if faults:
         raise BadInput(f"{len(faults)} drawings cannot be used: {listed(faults)}")
 

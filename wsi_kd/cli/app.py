@@ -14,7 +14,7 @@ from wsi_kd.cli.annotations import annotations_app
 from wsi_kd.cli.check import check_status, summary
 from wsi_kd.cli.claims import methods, reproduce
 from wsi_kd.cli.configuration import config_app
-from wsi_kd.cli.crash_guard import GUARDED, stand_guard
+from wsi_kd.cli.crash_guard import is_guarded, stand_guard
 from wsi_kd.cli.demo import demo_cohort
 from wsi_kd.cli.distillation import distill
 from wsi_kd.cli.doctor import doctor
@@ -26,6 +26,7 @@ from wsi_kd.cli.heatmap import heatmap
 from wsi_kd.cli.infer import infer
 from wsi_kd.cli.info import info
 from wsi_kd.cli.models import predict, split, train
+from wsi_kd.cli.precision import check_precision
 from wsi_kd.cli.pruning import prune
 from wsi_kd.cli.qc import qc
 from wsi_kd.cli.results import evaluate, report
@@ -33,7 +34,7 @@ from wsi_kd.cli.slides import embed, mask, stain, tile
 from wsi_kd.cli.verify import verify
 from wsi_kd.cli.view import view
 from wsi_kd.cli.words import take_words, tell_everywhere
-from wsi_kd.core.errors import WsiKdError
+from wsi_kd.core.errors import BadInput, WsiKdError
 from wsi_kd.core.messages import fail, listening
 
 app = typer.Typer(
@@ -51,7 +52,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start here": (doctor, info, encoders, demo_cohort, infer),
     "The line, one command a step": (mask, tile, stain, embed, qc, split, train, predict, evaluate, report),
     "With features or splits made elsewhere": (adopt,),
-    "After a run": (check_status, summary, verify, heatmap, view, prune, export),
+    "After a run": (check_status, summary, verify, check_precision, heatmap, view, prune, export),
     "Distillation on any data": (distill, methods, reproduce),
 }
 for _panel, _commands in PANELS.items():
@@ -76,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     given = sys.argv[1:] if arguments is None else arguments
     words = take_words(given, groups=GROUPS).words
-    if words.command.split(" ")[0] in GUARDED:
+    if is_guarded(words, given):
         stand_guard(words)  # from here on this is a child that may die of a slide
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(given))
@@ -92,12 +93,8 @@ def run(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     try:
         returned: Any = app(arguments or ["--help"], standalone_mode=False)
-    except WsiKdError as error:
-        return _fail(str(error), error.exit_code, slide_id=error.slide_id)
-    except TyperException as error:
-        return _fail(f"{error.format_message()} (see wsi-kd --help)", error.exit_code)
-    except MemoryError as error:
-        return _fail(f"not enough memory ({error}); give it more, or fewer threads (OMP_NUM_THREADS)", 1)
+    except (WsiKdError, TyperException, PermissionError, MemoryError) as error:
+        return _tell(error)
     except KeyboardInterrupt:
         returned = INTERRUPTED
     except BrokenPipeError:
@@ -108,6 +105,18 @@ def _run(arguments: list[str]) -> int:
             "interrupted; finished files are whole, run the same command again to go on", INTERRUPTED
         )
     return returned if isinstance(returned, int) else 0
+
+
+def _tell(error: Exception) -> int:
+    match error:
+        case WsiKdError():
+            return _fail(str(error), error.exit_code, slide_id=error.slide_id)
+        case TyperException():
+            return _fail(f"{error.format_message()} (see wsi-kd --help)", error.exit_code)
+        case PermissionError():  # of a folder on the way, which no check of a file foresees
+            remedy = "change its rights, or those of a folder above it"
+            return _fail(f"{error.filename}: {error.strerror}; {remedy}", BadInput.exit_code)
+    return _fail(f"not enough memory ({error}); give it more, or fewer threads (OMP_NUM_THREADS)", 1)
 
 
 def _fail(message: str, code: int, *, slide_id: str = "") -> int:

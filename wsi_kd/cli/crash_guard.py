@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -24,9 +25,12 @@ from wsi_kd.core.messages import Words, fail, listening, warn
 from wsi_kd.slides.ledger import LEDGER, Call
 
 GUARDED: Final = frozenset(
-    {"mask", "stain", "embed", "qc", "infer", "info", "report", "heatmap", "annotations", "adopt", "doctor"}
+    {
+        *("mask", "stain", "embed", "qc", "infer", "info", "report", "heatmap", "annotations", "adopt"),
+        *("doctor", "check-precision"),
+    }
 )
-"""Commands that read slides; all others run as they are."""
+"""Commands that read slides; all others run as they are, but for `view --static`."""
 CRASHES: Final = frozenset(
     {"SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS", "SIGKILL"}
 )
@@ -71,6 +75,13 @@ class Ended(NamedTuple):
 
 
 LIMITS: Final = Limits()
+
+
+def is_guarded(words: Words, arguments: Sequence[str]) -> bool:
+    """Tell whether a command reads slides in its own process; the viewer that serves has others read them."""
+    command = words.command.split(" ")[0]
+    is_export = command == "view" and any(part.partition("=")[0] == "--static" for part in arguments)
+    return command in GUARDED or is_export
 
 
 def stand_guard(words: Words, *, limits: Limits = LIMITS) -> None:

@@ -7,8 +7,6 @@ import typer
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.messages import say
-from wsi_kd.settings.distill import read_distill_settings
-from wsi_kd.settings.distill_encoder import is_of_tiles, read_encoder_settings
 
 
 def distill(
@@ -26,6 +24,9 @@ def distill(
     ] = False,
 ) -> None:
     """Distill any teacher into any student on any data: settings file -> student, scores, costs, history."""
+    from wsi_kd.settings.distill import read_distill_settings
+    from wsi_kd.settings.distill_encoder import is_of_tiles, read_encoder_settings
+
     folder = Path("results") / "kd" / config.stem if out is None else out
     if is_of_tiles(config):
         if layers:

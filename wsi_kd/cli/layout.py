@@ -42,7 +42,12 @@ class Layout(NamedTuple):
 
     def model(self, recipe: str, seed: int, fold: int) -> Path:
         """Folder of one trained model."""
-        return self.root / "models" / recipe / f"seed{seed}" / f"fold{fold}"
+        return self.models / recipe / f"seed{seed}" / f"fold{fold}"
+
+    @property
+    def models(self) -> Path:
+        """Folder of all trained models."""
+        return self.root / "models"
 
     def predictions(self, recipe: str, seed: int, fold: int) -> Path:
         """Folder of what that model says of the validation and test slides."""
@@ -52,6 +57,11 @@ class Layout(NamedTuple):
     def metrics(self) -> Path:
         """Metrics with intervals."""
         return self.root / "evaluation" / "metrics.json"
+
+    @property
+    def precision(self) -> Path:
+        """What the encoder's precision does to the models' answers."""
+        return self.root / "evaluation" / "precision.json"
 
     @property
     def report(self) -> Path:

@@ -16,8 +16,10 @@ from wsi_kd.cli.options import (
     check_rows,
     open_run,
 )
+from wsi_kd.core.errors import unknown_name
 from wsi_kd.core.messages import say
 from wsi_kd.core.torchrun import heard_if_first, launched_by_torchrun
+from wsi_kd.settings.models import RECIPE_NAMES
 
 
 def split(
@@ -104,6 +106,8 @@ def predict(
     run = open_run(
         settings=settings, config=config, manifest=manifest, slides_dir=slides_dir, results_dir=results_dir
     )
+    if recipe not in RECIPE_NAMES:
+        raise unknown_name("recipe", recipe, RECIPE_NAMES)
     from wsi_kd.steps.predict import run_predict
 
     out_dir = run.layout.predictions(recipe, seed, fold)

@@ -8,7 +8,7 @@ import typer
 
 from wsi_kd.bags.manifest import Manifest, SlideRow, check_row_files, chunk_rows, read_manifest
 from wsi_kd.cli.layout import Layout
-from wsi_kd.cli.plan import rows_hash
+from wsi_kd.cli.rows import rows_hash
 from wsi_kd.core.errors import BadInput
 from wsi_kd.settings.all import Settings, parse_json_settings, read_settings
 

@@ -6,7 +6,7 @@ after it.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +16,11 @@ from wsi_kd.bags.splits import count_folds, plan_folds
 from wsi_kd.cli.ahead import check_ahead
 from wsi_kd.cli.layout import Layout
 from wsi_kd.cli.reruns import SlideChanges
+from wsi_kd.cli.rows import rows_hash
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash
 from wsi_kd.features.distilled import HEADER_NAME, WEIGHTS_NAME, distilled_folder, is_distilled
 from wsi_kd.features.foreign_folders import ForeignFolder, files_of, find_foreign
-from wsi_kd.features.weight_sources import offline_file
 from wsi_kd.settings.all import Settings, parse_settings, sections_json
 from wsi_kd.settings.models import TrainSettings
 from wsi_kd.tissue.edited_files import find_edited
@@ -67,17 +67,6 @@ _EXTRA_RUN_KEYS: dict[str, tuple[str, ...]] = {
     "split": ("slides_per_job",),
     "report": ("title",),
     "check_status": ("max_failed_slides",),
-}
-_ROW_COLUMNS: dict[str, tuple[str, ...]] = {
-    "mask": ("slide_id", "path", "slide_mpp"),
-    "tile": ("slide_id", "path", "slide_mpp", "annotation", "label"),
-    "stain": ("slide_id", "path", "slide_mpp"),
-    "embed": ("slide_id", "path", "slide_mpp"),
-    "adopt": ("slide_id", "path", "slide_mpp", "annotation", "label"),
-    "qc": ("slide_id", "path"),
-    "split": ("slide_id", "case_id", "label", "split"),
-    "evaluate": ("slide_id", "case_id", "label", "site", "annotation", "extra"),
-    "report": ("slide_id", "case_id", "label", "path", "site"),
 }
 
 
@@ -207,6 +196,10 @@ class Plan(NamedTuple):
             return [str(folder / name) for name in (WEIGHTS_NAME, HEADER_NAME)]
         if embed.weights is not None:
             return [str(embed.weights)]
+        if embed.weights_dir is None:
+            return []
+        from wsi_kd.features.weight_sources import offline_file  # it loads the hub's client
+
         offline = offline_file(embed.encoder, embed.weights_dir)
         return [] if offline is None else [str(offline)]
 
@@ -251,13 +244,6 @@ def read_plan(config: Mapping[str, Any], *, in_job: bool = False) -> Plan:
     adopt = settings.adopt
     given = None if adopt.folder is None else find_foreign(adopt.folder, adopt.layout)
     return Plan(settings, manifest, layout, chunks, folds, SlideChanges(layout), given)
-
-
-def rows_hash(rows: Sequence[SlideRow], step: str) -> str:
-    """Return the sha256 of the manifest columns that `step` uses."""
-    columns = _ROW_COLUMNS[step]
-    table = [[str(getattr(row, column)) for column in columns] for row in rows]
-    return content_hash(table)
 
 
 def files_state(files: Iterable[Path | None]) -> str:

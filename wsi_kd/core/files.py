@@ -21,6 +21,8 @@ from wsi_kd.core.fault_points import reach
 from wsi_kd.core.leftovers import FORMER, leftovers, temporary_beside
 
 SIDECAR_SUFFIX = ".meta.json"
+NO_FOLDER = frozenset({errno.ENOTDIR, errno.EEXIST})
+"""A file stands where a folder is needed."""
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 """How Rust libraries (safetensors) tell a full disk: as text, in an exception of their own."""
 
@@ -94,6 +96,7 @@ def writable_folder(path: Path) -> None:
 
     Raises:
         RunFailed: it cannot be made or written.
+        BadInput: it is a file, or would lie in one.
     """
     probe = temporary_beside(path / "probe")
     try:
@@ -101,9 +104,13 @@ def writable_folder(path: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise RunFailed(
-            f"{path}: the folder cannot be written ({error.strerror}); choose another output folder"
-        ) from None
+        raise unwritable_folder(path, error) from None
+
+
+def unwritable_folder(path: Path, error: OSError) -> WsiKdError:
+    """Say that a folder cannot be made or written; a file in its place is the caller's mistake."""
+    kind = BadInput if error.errno in NO_FOLDER else RunFailed
+    return kind(f"{path}: the folder cannot be written ({error.strerror}); choose another output folder")
 
 
 def publish_text(path: Path, text: str) -> None:
@@ -228,15 +235,13 @@ def _put_former_back(path: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _as_run_failed(error: OSError, path: Path) -> RunFailed:
+def _as_run_failed(error: OSError, path: Path) -> WsiKdError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return RunFailed(
             f"{path}: no space left on the disk; nothing was half written; free space and run again"
         )
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return RunFailed(
-            f"{path}: the folder cannot be written ({error.strerror}); choose another output folder"
-        )
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, *NO_FOLDER}:
+        return unwritable_folder(path, error)
     return RunFailed(
         f"{path}: could not be written ({error.strerror or error}); nothing was half written; run again"
     )

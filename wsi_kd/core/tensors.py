@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
+from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from wsi_kd.core.errors import BadInput
+from wsi_kd.core.files import publish
 
 
 def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
@@ -24,6 +26,22 @@ def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
         flat = tensors[name].contiguous().as_strided((tensors[name].numel(),), (1,))
         digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def publish_tensors(
+    path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors on the CPU as safetensors through `publish`.
+
+    The library's own `save_file` writes under a random name of its own and renames that: what a killed
+    process leaves of it nobody could tell from a user's file. So the bytes are made in memory.
+
+    Raises:
+        RunFailed: as `publish`.
+    """
+    content = safetensors_bytes(dict(tensors), None if metadata is None else dict(metadata))
+    with publish(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def read_signed(path: Path, *, sha256: str, remake: str) -> dict[str, Tensor]:

@@ -2,16 +2,18 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeAlias, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
+from wsi_kd.core.booleans import stands_for_number
 from wsi_kd.core.errors import BadInput, unknown_name
 
 Built = TypeVar("Built")
 Check: TypeAlias = Callable[[Any], Any]
-"""From what a file holds to what a signature asks for; raises pydantic's ValidationError."""
+"""From what a file holds to what a signature asks for; raises ValueError, pydantic's or one line."""
 NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -48,8 +50,14 @@ def plain_options(make: Callable[..., Any]) -> dict[str, Check]:
     found: dict[str, Check] = {}
     for name, parameter in inspect.signature(make).parameters.items():
         if parameter.kind in NAMED and name in hints and _is_plain(hints[name]):
-            found[name] = TypeAdapter[Any](hints[name]).validate_python
+            found[name] = partial(_validated, hints[name])
     return found
+
+
+def _validated(annotation: Any, value: Any) -> Any:
+    if stands_for_number(value, annotation):
+        raise ValueError("expected a number")
+    return TypeAdapter[Any](annotation).validate_python(value)
 
 
 def _is_plain(annotation: Any) -> bool:
@@ -67,6 +75,6 @@ def _is_required(make: Callable[..., Any], name: str) -> bool:
 def _checked(check: Check, value: Any, where: str) -> Any:
     try:
         return check(value)
-    except ValidationError as error:
-        told = error.errors()[0]["msg"]
+    except ValueError as error:
+        told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise BadInput(f"{where}: {told[0].lower()}{told[1:]}, found {value!r}") from None

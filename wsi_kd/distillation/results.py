@@ -22,6 +22,8 @@ class Ready(NamedTuple):
     prepared: Prepared
     student: nn.Module
     teachers: list[Teacher]
+    first_sha256: str
+    """Of the weights that the student starts from."""
 
 
 class Trained(NamedTuple):
@@ -70,6 +72,7 @@ def tell_result(ready: Ready, trained: Trained, scored: Scored, *, method: str, 
         },
         "method": {"name": method, "told": outcome.told},
         "student": {
+            "first_sha256": ready.first_sha256,
             "best_epoch": outcome.best_epoch,
             "best": {"validation": outcome.best._asdict(), "test": scored.best._asdict()},
             "last": {"validation": outcome.last._asdict(), "test": scored.last._asdict()},

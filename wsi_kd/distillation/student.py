@@ -11,12 +11,12 @@ from typing import Any, Final, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Num
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput
-from wsi_kd.core.files import file_hash, publish, publish_json, read_json
+from wsi_kd.core.files import file_hash, publish_json, read_json
 from wsi_kd.core.provenance import check_schema, stamp
+from wsi_kd.core.tensors import publish_tensors
 from wsi_kd.distillation.networks import NetworkPlan, create_network
 from wsi_kd.distillation.samples import ArrayInputs, Scaling
 from wsi_kd.kd.batches import describe, find_logits
@@ -82,8 +82,7 @@ def write_student(
         RunFailed: a full disk, a folder that cannot be written.
     """
     for which, tensors in weights.items():
-        with publish(folder / WEIGHTS_FILES[which]) as temporary:
-            save_file(dict(tensors), temporary, metadata={"format": "pt"})
+        publish_tensors(folder / WEIGHTS_FILES[which], tensors, metadata={"format": "pt"})
     scaling = facts.scaling
     publish_json(
         folder / FACTS_FILE,

@@ -7,12 +7,12 @@ from typing import Any, Final, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from wsi_kd.core.errors import BadInput
-from wsi_kd.core.files import content_hash, publish
-from wsi_kd.core.tensors import tensors_hash
+from wsi_kd.core.files import content_hash
+from wsi_kd.core.places import without_paths
+from wsi_kd.core.tensors import publish_tensors, tensors_hash
 from wsi_kd.distillation.data import Lesson, Prepared, teacher_loader
 from wsi_kd.distillation.methods.plain import distill_plain
 from wsi_kd.distillation.networks import NetworkPlan, create_network
@@ -78,16 +78,16 @@ def ready_teacher(
         plan.network, input_shape=data.input_shape, classes=data.classes, seed=plan.training.seed
     )
     if plan.network.weights is not None:
-        return Teacher(plan.network.name, network, "given", _hash(network), None)
+        return Teacher(plan.network.name, network, "given", state_sha256(network), None)
     key = content_hash({**plan.identity, "data": prepared.fingerprint})[:16]
     path = folder / f"{key}.safetensors"
     if path.is_file():
         _load_kept(network, path)
-        return Teacher(plan.network.name, network, REUSED, _hash(network), path)
+        return Teacher(plan.network.name, network, REUSED, state_sha256(network), path)
     _train(network, plan, prepared, state_path=folder / f"{key}.state.safetensors", on_epoch=on_epoch)
     _keep(network, path, plan.identity)
     (folder / f"{key}.state.safetensors").unlink(missing_ok=True)
-    return Teacher(plan.network.name, network, "trained", _hash(network), path)
+    return Teacher(plan.network.name, network, "trained", state_sha256(network), path)
 
 
 def _train(
@@ -115,9 +115,9 @@ def _train(
 
 def _keep(network: nn.Module, path: Path, identity: dict[str, Any]) -> None:
     tensors = portable(network.state_dict())
-    facts = {"schema": SCHEMA, "tensors_sha256": tensors_hash(tensors), "settings": json.dumps(identity)}
-    with publish(path) as temporary:
-        save_file(tensors, temporary, metadata=facts)
+    told = json.dumps(without_paths(identity))
+    facts = {"schema": SCHEMA, "tensors_sha256": tensors_hash(tensors), "settings": told}
+    publish_tensors(path, tensors, metadata=facts)
 
 
 def _load_kept(network: nn.Module, path: Path) -> None:
@@ -133,5 +133,6 @@ def _load_kept(network: nn.Module, path: Path) -> None:
     network.load_state_dict(tensors)
 
 
-def _hash(network: nn.Module) -> str:
+def state_sha256(network: nn.Module) -> str:
+    """Return the hash of a network's weights and buffers, wherever they stand."""
     return tensors_hash(portable(network.state_dict()))

@@ -8,8 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from scipy.special import expit
-from scipy.stats import norm
+from scipy.special import expit, ndtri
 
 from wsi_kd.evaluation.classification import Metric
 
@@ -177,7 +176,7 @@ def wilson_interval(share: float, trials: int, *, confidence: float) -> Share:
     >>> [round(end, 4) for end in wilson_interval(0.5, 10, confidence=0.95)]
     [0.2366, 0.7634]
     """
-    z = float(norm.ppf(0.5 + confidence / 2))
+    z = float(ndtri(0.5 + confidence / 2))
     center = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     margin = z / (1 + z**2 / trials) * (share * (1 - share) / trials + z**2 / (4 * trials**2)) ** 0.5
     return Share(max(0.0, center - margin), min(1.0, center + margin))

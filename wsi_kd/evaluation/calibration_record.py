@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float64
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from wsi_kd.evaluation.aggregates import metric_value, pooled_metric, unknown_metric
 from wsi_kd.evaluation.calibration import (
@@ -172,7 +172,7 @@ def _coefficient(sampled: Sampled, fit: Fit) -> PooledMetric:
         return pooled_metric(values, [], resamples=None, confidence=sampled.confidence)
     moved = np.mean([sampled.weighted(at, one.influence[None])[0] for at, one in enumerate(found)], axis=0)
     error = float(np.sqrt((moved**2).sum() * cases / (cases - 1)))
-    margin = float(norm.ppf(0.5 + sampled.confidence / 2)) * error
+    margin = float(ndtri(0.5 + sampled.confidence / 2)) * error
     estimate = float(np.mean([one["value"] for one in values]))
     return {
         "estimate": estimate,

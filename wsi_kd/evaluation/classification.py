@@ -9,9 +9,9 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from wsi_kd.core.errors import BadInput
+from wsi_kd.evaluation.empirical_curves import CurveAreas, curve_areas, roc_points
 
 Labels: TypeAlias = Int[np.ndarray, "slides"] | Bool[np.ndarray, "slides"]
 Scores: TypeAlias = Float[np.ndarray, "slides"]
@@ -46,13 +46,13 @@ class OperatingPoint(NamedTuple):
 def roc_auc(labels: Labels, scores: Scores) -> Metric:
     """Area under the ROC curve = P(score of a positive > score of a negative), ties counted half."""
     reason = _why_undefined(labels)
-    return Metric(None, reason) if reason else Metric(float(roc_auc_score(labels, scores)))
+    return Metric(None, reason) if reason else Metric(_areas(labels, scores).roc_auc)
 
 
 def average_precision(labels: Labels, scores: Scores) -> Metric:
     """Average precision, sum over thresholds of (R_n - R_{n-1}) P_n; chance is the share of positives."""
     reason = _why_undefined(labels)
-    return Metric(None, reason) if reason else Metric(float(average_precision_score(labels, scores)))
+    return Metric(None, reason) if reason else Metric(_areas(labels, scores).average_precision)
 
 
 def macro_auc(
@@ -134,8 +134,18 @@ def threshold_by(labels: Labels, scores: Scores, *, rule: str, target: float | N
     return Metric(_chosen_cut(labels, scores, rule=rule, target=1.0 if target is None else target))
 
 
+def _areas(labels: Labels, scores: Scores) -> CurveAreas:
+    return curve_areas(labels.astype(bool), _finite(scores))
+
+
+def _finite(scores: Scores) -> Scores:
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
+    return scores
+
+
 def _chosen_cut(labels: Labels, scores: Scores, *, rule: str, target: float) -> float:
-    false_rate, true_rate, cuts = roc_curve(labels, scores, drop_intermediate=False)
+    false_rate, true_rate, cuts = roc_points(labels.astype(bool), _finite(scores))
     if rule == "youden":
         chosen = int(np.argmax(np.round(true_rate - false_rate, 12)))  # 2/3 - 1/3 and 1 - 2/3 are one choice
     elif rule == "sensitivity":

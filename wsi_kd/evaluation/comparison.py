@@ -11,8 +11,9 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from scipy.stats import norm, rankdata
+from scipy.special import ndtri
 
+from wsi_kd.core.ranks import midranks
 from wsi_kd.evaluation.intervals import PerResample, percentile_interval
 
 SMALLEST_ERROR = 1e-9
@@ -166,7 +167,7 @@ def _normal_test(difference: float, error: float, *, confidence: float) -> Compa
         same = abs(difference) < SMALLEST_ERROR
         reason = "" if same else "every pair of slides agrees: the difference has no variance to test it by"
         return Comparison(difference, 0.0, difference, difference, 1.0 if same else None, reason)
-    margin = float(norm.ppf(0.5 + confidence / 2)) * error
+    margin = float(ndtri(0.5 + confidence / 2)) * error
     return Comparison(
         difference=difference,
         standard_error=error,
@@ -185,7 +186,7 @@ def _too_few(labels: Bool[np.ndarray, "slides"], cases: Int64[np.ndarray, "slide
 
 
 def _midranks(scores: Scores) -> Scores:
-    return np.asarray(rankdata(scores, axis=1), dtype=np.float64)
+    return np.stack([midranks(row) for row in scores])
 
 
 def _sum_by_case(

@@ -61,6 +61,6 @@ def _look_over(path: Path) -> None:
 def _look_at(dataset: Hdf5Dataset) -> None:
     dict(dataset.attrs)
     if dataset.chunks is not None:
-        dataset.id.chunk_iter(lambda _: None)
+        dataset.id.get_num_chunks()  # walks the whole index, as reading does
     for row in (0, -1):
         dataset[row]

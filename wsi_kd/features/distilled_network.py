@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wsi_kd.core.device import choose_device, matmul_dtype
 from wsi_kd.core.errors import BadInput
-from wsi_kd.core.files import file_hash, publish, publish_json
+from wsi_kd.core.files import file_hash, publish_json
 from wsi_kd.core.provenance import stamp
-from wsi_kd.core.tensors import read_signed
+from wsi_kd.core.tensors import publish_tensors, read_signed
 from wsi_kd.features.distilled import (
     HEADER_NAME,
     KIND,
@@ -66,8 +65,7 @@ def save_encoder(
     """
     path = folder / WEIGHTS_NAME
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    with publish(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+    publish_tensors(path, tensors, metadata={"format": "pt"})
     header = {
         **stamp(KIND, settings),
         **facts,

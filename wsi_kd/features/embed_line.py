@@ -208,7 +208,7 @@ class EmbedLine:
             room = self._room(slide.tiles.tile_px)[:count]
             return read_unit(slide, unit.corners, room, encode=self._encoder)
         rows = unit.batch.pixels[unit.first_row : unit.first_row + count]
-        if self._prepared is None:
+        if self._prepared is None or self._prepared.as_read_px == slide.tiles.tile_px:
             return read_unit(slide, unit.corners, rows)
         room = self._room(slide.tiles.tile_px)[:count]
         return read_unit(slide, unit.corners, room, prepare=partial(self._prepared.prepare, out=rows))

@@ -11,9 +11,15 @@ CLIP_MEAN: Final[Color] = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: Final[Color] = (0.26862954, 0.26130258, 0.27577711)
 HALF: Final[Color] = (0.5, 0.5, 0.5)
 
-Interpolation = Literal["area", "bilinear", "bicubic"]
+Interpolation = Literal["bilinear", "bicubic"]
 Tokens = Literal["class", "class+mean", "attention", "average"]
 Build = Literal["vit", "conch", "conch_v1_5", "ctranspath"]
+
+OWN_INTERPOLATION: Final[Interpolation] = "bilinear"
+"""How tiles are resized where nobody says how, as torchvision's `Resize` does."""
+RESIZING: Final = 2
+"""One more whenever resized tiles get other pixels, for finished files of other tiles do not fit then.
+1: areas by OpenCV, and Pillow's filters; 2: torch's."""
 
 HUB: Final = "https://huggingface.co/"
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from wsi_kd.core.errors import BadInput, unknown_name
-from wsi_kd.features.encoder_row import EncoderRow
+from wsi_kd.features.encoder_row import Color, EncoderRow
 from wsi_kd.features.encoder_rows_gated import GATED_ROWS
 from wsi_kd.features.encoder_rows_open import OPEN_ROWS
 
@@ -96,8 +96,8 @@ def as_json(row: EncoderRow) -> dict[str, Any]:
 def markdown_table() -> str:
     """Return the table of docs/encoders.md, one line an encoder."""
     head = (
-        "| name | encoder | features | tokens | fed | tile | trained um/px | M params | license | gated | "
-        "unverified |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
+        "| name | encoder | features | tokens | fed | pixels | tile | trained um/px | M params | license | "
+        "gated | unverified |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n"
     )
     return head + "".join(_markdown_line(row) for row in ENCODERS.values())
 
@@ -109,6 +109,7 @@ def _markdown_line(row: EncoderRow) -> str:
         str(row.network.feature_dim),
         tokens_told(row),
         sight_told(row),
+        f"{_spaced(row.sight.pixel_mean)} / {_spaced(row.sight.pixel_std)}",
         f"{row.scale.tile_px} px at {row.scale.mpp:g}",
         ", ".join(f"{mpp:g}" for mpp in row.scale.trained_mpp),
         f"{row.network.parameters:g}",
@@ -142,3 +143,7 @@ def sight_told(row: EncoderRow) -> str:
     sight = row.sight
     crop = f", central {sight.input_px}" if sight.resize_px > sight.input_px else ""
     return f"{sight.resize_px} px {sight.interpolation}{crop}"
+
+
+def _spaced(color: Color) -> str:
+    return " ".join(str(value) for value in color)

@@ -64,6 +64,8 @@ class PreparedEncoder(Encoder, Protocol):
 
     prepared_px: int
     """Edge of a prepared tile."""
+    as_read_px: int | None
+    """Edge of a tile that `prepare` would only copy; None: it changes every tile."""
 
     def batch_array(self, tiles: int) -> TileBatch:
         """Return an array for so many prepared tiles."""

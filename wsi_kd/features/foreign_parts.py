@@ -28,6 +28,8 @@ class ForeignParts(NamedTuple):
 def feature_rows(values: np.ndarray) -> FeatureArray:
     """Bring (tiles, features) or TRIDENT's (1, tiles, features) to rows of native float16 or float32.
 
+    Values that are so already are handed back as they are.
+
     Raises:
         ValueError: another shape or type.
     """
@@ -38,7 +40,8 @@ def feature_rows(values: np.ndarray) -> FeatureArray:
     if values.ndim != 2 or (len(values) and not values.shape[1]):  # noqa: PLR2004 - rows and columns
         raise ValueError(f"features of shape {values.shape}, expected (tiles, features)")
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which is refused by name
-        return values.astype(np.float16 if values.dtype.itemsize == np.float16().itemsize else np.float32)
+        half = values.dtype.itemsize == np.float16().itemsize
+        return np.ascontiguousarray(values, np.float16 if half else np.float32)
 
 
 def coord_rows(values: np.ndarray) -> Float64[np.ndarray, "tiles 2"]:

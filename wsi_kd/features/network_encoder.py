@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput, RunFailed
 from wsi_kd.core.shapes import TileBatch
-from wsi_kd.features.encoder_row import Color
+from wsi_kd.features.encoder_row import OWN_INTERPOLATION, Color
 from wsi_kd.features.precision_gate import GATE_TILES, check_precision
 from wsi_kd.features.preparation import Preparation, prepare_tiles
 
@@ -60,23 +60,25 @@ class NetworkEncoder:
             weights_hash: of the weights.
             dtype: that it computes in; other than float32, the first tiles are held against float32.
             device: that it computes on.
-            preparation: how tiles are resized; None: this project's way, told nowhere as it always was so.
+            preparation: how tiles are resized; None: the whole tile to `input_px` by `OWN_INTERPOLATION`.
 
         Raises:
             BadInput: the network does not take this edge, or gives no vector.
         """
+        self._preparation = preparation or Preparation(input_px, input_px, OWN_INTERPOLATION)
         self.name = name
         self.input_px: int | None = input_px
         self.prepared_px = input_px
+        self.as_read_px = input_px if self._preparation.resize_px == input_px else None
         self.weights_hash = weights_hash
         self.settings: Mapping[str, Any] = {
             "input_px": input_px,
+            "resize_px": self._preparation.resize_px,
+            "interpolation": self._preparation.interpolation,
             "pixel_mean": list(pixel_mean),
             "pixel_std": list(pixel_std),
             "model_arguments": dict(model_arguments),
-            **({} if preparation is None else _told(preparation)),
         }
-        self._preparation = preparation or Preparation(input_px, input_px, "area")
         self.dtype = dtype
         self._device = device
         self._mean = torch.tensor(pixel_mean, device=device).view(1, 3, 1, 1) * 255.0
@@ -237,7 +239,3 @@ class NetworkEncoder:
 def _channels_last(network: nn.Module) -> nn.Module:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
-
-
-def _told(preparation: Preparation) -> dict[str, Any]:
-    return {"resize_px": preparation.resize_px, "interpolation": preparation.interpolation}

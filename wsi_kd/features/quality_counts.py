@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from wsi_kd.features.quality import TileMeasures
+from wsi_kd.features.quality_columns import TileMeasures
 
 
 class NotableLimits(NamedTuple):

@@ -10,7 +10,7 @@ keys as root attributes, the header again as text in `header`.
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -21,11 +21,12 @@ from jaxtyping import Float32
 
 from wsi_kd import __version__
 from wsi_kd.core.errors import BadInput
-from wsi_kd.core.files import content_hash, publish
+from wsi_kd.core.files import publish
 from wsi_kd.core.finite import all_finite
 from wsi_kd.core.provenance import check_schema, schema_version
 from wsi_kd.core.shapes import Coords, FeatureArray, TileLabels
-from wsi_kd.features.quality import TileQuality, unknown_quality
+from wsi_kd.features.header_line import MAX_HEADER_BYTES, header_line, parse_header, user_block_bytes
+from wsi_kd.features.quality_columns import TileQuality, unknown_quality
 
 Hdf5File: TypeAlias = h5py.File
 Hdf5Dataset: TypeAlias = h5py.Dataset
@@ -51,7 +52,7 @@ FEATURE_COLUMNS = {
     "tile_labels": "|i1",
     **dict.fromkeys(TileQuality._fields, "<f4"),
 }
-MAX_HEADER_BYTES = 16 << 20
+ALIGNED_BYTES, LARGE_BYTES = 64, 4096  # where arrays begin, and from which size on
 OBJECTIVE_MPP = 10.0  # a 10x objective is taken as 1 um/px: TRIDENT's own convention
 
 
@@ -129,19 +130,26 @@ def read_header(path: Path) -> dict[str, Any]:
         BadInput: the file is absent, not one of wsi-kd's, or its header is damaged.
     """
     remake = " or ".join(REMAKE.values())
-    with _reading(path, remake=remake), path.open("rb") as handle:
-        header, _ = _parse_header(handle.readline(MAX_HEADER_BYTES), path, remake)
+    with reading_file(path, remake=remake), path.open("rb") as handle:
+        header, _ = parse_header(handle.readline(MAX_HEADER_BYTES), path, remake)
     return header
 
 
 def require_finite(features: FeatureArray, *, where: Path, remake: str) -> None:
     """Refuse features with NaN or infinity, naming the first such tile; pixels hold neither."""
-    if all_finite(features):
-        return
-    bad_rows = np.flatnonzero(~np.isfinite(features).all(axis=1))
-    if bad_rows.size:
+    refuse_rows(rows_not_finite(features), where=where, remake=remake)
+
+
+def rows_not_finite(features: FeatureArray) -> list[int]:
+    """Return the rows that hold NaN or infinity."""
+    return [] if all_finite(features) else np.flatnonzero(~np.isfinite(features).all(axis=1)).tolist()
+
+
+def refuse_rows(bad_rows: Sequence[int], *, where: Path, remake: str) -> None:
+    """Refuse a file whose features are not finite in these rows, where there are any."""
+    if bad_rows:
         raise BadInput(
-            f"{where}: features of {bad_rows.size} tile(s) are not finite (first: tile {bad_rows[0]}); "
+            f"{where}: features of {len(bad_rows)} tile(s) are not finite (first: tile {bad_rows[0]}); "
             f"make it anew with: {remake}"
         )
 
@@ -157,7 +165,7 @@ def array_hash(array: np.ndarray) -> str:
 @contextmanager
 def open_hdf5(path: Path, *, remake: str) -> Iterator[h5py.File]:
     """Open another program's HDF5 file, without a lock; whatever goes wrong inside is one `BadInput`."""
-    with _reading(path, remake=remake), h5py.File(path, "r", locking=False) as file:
+    with reading_file(path, remake=remake), h5py.File(path, "r", locking=False) as file:
         yield file
 
 
@@ -178,7 +186,8 @@ def plain_dataset(file: h5py.File, name: str) -> h5py.Dataset:
 
 
 @contextmanager
-def _reading(path: Path, *, remake: str) -> Iterator[None]:
+def reading_file(path: Path, *, remake: str) -> Iterator[None]:
+    """Make one `BadInput` of whatever goes wrong inside; `remake` is the command that makes the file."""
     if not path.is_file():
         raise BadInput(f"{path}: no such file; make it with: {remake}")
     try:
@@ -197,11 +206,13 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray], header: Mapping[str, An
     if len(set(rows.values())) != 1:
         raise ValueError(f"the arrays of one file need one row a tile, got {rows}")
     full = {**header, "schema_version": schema_version(str(header["kind"]))}
-    block_bytes = _block_bytes(_header_line(full, "0" * 64))
+    block_bytes = user_block_bytes(header_line(full, "0" * 64))
     with publish(path) as temporary:
         # Built in memory: the HDF5 library can crash when the disk is full in the middle of a file.
         content = io.BytesIO()
-        with h5py.File(content, "w", userblock_size=block_bytes) as file:
+        # memory is copied fastest between places that lie alike to the processor's lines
+        aligned = {"alignment_threshold": LARGE_BYTES, "alignment_interval": ALIGNED_BYTES}
+        with h5py.File(content, "w", userblock_size=block_bytes, **aligned) as file:
             for name, array in arrays.items():
                 file.create_dataset(name, data=np.ascontiguousarray(array))
             file.create_dataset("header", data=np.bytes_(json.dumps(full).encode()))
@@ -215,53 +226,38 @@ def _seal(content: io.BytesIO, header: Mapping[str, Any], block_bytes: int) -> N
     """Fill the user block with the header and the hash of everything behind it."""
     view = content.getbuffer()
     body_sha256 = hashlib.sha256(view[block_bytes:]).hexdigest()
-    view[:block_bytes] = _header_line(header, body_sha256).ljust(block_bytes, b"\0")
+    view[:block_bytes] = header_line(header, body_sha256).ljust(block_bytes, b"\0")
 
 
 def _read(path: Path, kind: str, columns: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read and check a whole file from one snapshot of its bytes; `columns` names arrays and dtypes."""
     remake = REMAKE[kind]
-    with _reading(path, remake=remake):
+    with reading_file(path, remake=remake):
         content = path.read_bytes()
         line = content[: content.find(b"\n", 0, MAX_HEADER_BYTES) + 1]
-        header, body_sha256 = _parse_header(line, path, remake)
+        header, body_sha256 = parse_header(line, path, remake)
         check_schema(header, kind, where=path, remake=remake)
-        if hashlib.sha256(memoryview(content)[_block_bytes(line) :]).hexdigest() != body_sha256:
+        if hashlib.sha256(memoryview(content)[user_block_bytes(line) :]).hexdigest() != body_sha256:
             raise BadInput(f"{path}: changed or damaged since it was written; make it anew with: {remake}")
         with h5py.File(io.BytesIO(content), "r") as file:
-            return header, _load_arrays(file, columns)
+            found = checked_datasets(file, columns)
+            return header, {name: dataset[()] for name, dataset in found.items()}
 
 
-def _load_arrays(file: h5py.File, columns: Mapping[str, str]) -> dict[str, np.ndarray]:
-    arrays = {name: plain_dataset(file, name)[()] for name in columns}
+def checked_datasets(file: h5py.File, columns: Mapping[str, str]) -> dict[str, h5py.Dataset]:
+    """Return the datasets that `columns` names; their dtypes are among those named, their rows as many.
+
+    Raises:
+        ValueError: they are not.
+    """
+    datasets = {name: plain_dataset(file, name) for name in columns}
     for name, expected in columns.items():
-        if arrays[name].dtype.str not in expected.split():
-            raise ValueError(f"'{name}' holds {arrays[name].dtype.str}, expected {expected}")
-    shapes = {name: array.shape for name, array in arrays.items()}
+        if datasets[name].dtype.str not in expected.split():
+            raise ValueError(f"'{name}' holds {datasets[name].dtype.str}, expected {expected}")
+    shapes = {name: dataset.shape for name, dataset in datasets.items()}
     if len({shape[0] for shape in shapes.values()}) != 1:
         raise ValueError(f"the arrays do not have one row a tile each: {shapes}")
-    return arrays
-
-
-def _parse_header(line: bytes, path: Path, remake: str) -> tuple[dict[str, Any], str]:
-    if not line.startswith(b"{") or not line.endswith(b"\n"):
-        raise BadInput(f"{path}: not written by wsi-kd, or its beginning is damaged; make it with: {remake}")
-    header = json.loads(line)
-    expected = header.pop("content_sha256")
-    if content_hash(header) != expected:
-        raise BadInput(f"{path}: header changed or damaged since it was written; make it anew with: {remake}")
-    return header, header.pop("body_sha256")
-
-
-def _header_line(header: Mapping[str, Any], body_sha256: str) -> bytes:
-    full = {**header, "body_sha256": body_sha256}
-    text = json.dumps({**full, "content_sha256": content_hash(full)}, allow_nan=False)
-    return f"{text}\n".encode("ascii")
-
-
-def _block_bytes(line: bytes) -> int:
-    """Size of the user block that holds `line`: HDF5 takes powers of two from 512."""
-    return max(512, 1 << (len(line) - 1).bit_length())
+    return datasets
 
 
 def _attributes(header: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Int64, UInt8
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.shapes import Coords, FeatureArray, Pixels, TileBatch
 from wsi_kd.features.feature_rows import FeatureRows
-from wsi_kd.features.quality import Fate, QualityCheck, TileMeasures, fates, measure_tiles
+from wsi_kd.features.quality import Fate, QualityCheck, fates, measure_tiles
+from wsi_kd.features.quality_columns import TileMeasures
 
 TileReader = Callable[[Sequence[tuple[int, int]], TileBatch], dict[int, SlideProblem]]
 """Reads the tiles at x, y (level-0 px) into an array, on any thread; returns those that are damaged."""
@@ -181,7 +182,7 @@ def kept_tiles(tiles: TileBatch, tile_fates: Sequence[int]) -> UInt8[np.ndarray,
 def _judge(tiles: TileBatch, tile_fates: list[int], check: QualityCheck) -> TileMeasures:
     """Measure the tiles that could be read, enter the fates of those, and return the kept ones' measures."""
     readable = [index for index, fate in enumerate(tile_fates) if fate == Fate.KEPT]
-    measures = measure_tiles([tiles[index] for index in readable], check)
+    measures = measure_tiles(tiles if len(readable) == len(tiles) else tiles[readable], check)
     found = fates(measures, check)
     for index, fate in zip(readable, found.tolist(), strict=True):
         tile_fates[index] = fate

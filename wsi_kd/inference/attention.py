@@ -4,7 +4,8 @@ from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.stats import rankdata
+
+from wsi_kd.core.ranks import midranks
 
 Attention: TypeAlias = Float64[np.ndarray, "tiles"]
 
@@ -26,8 +27,9 @@ def attention_percentile(attention: Attention) -> Attention:
     >>> attention_percentile(np.array([0.5, 0.1, 0.4])).tolist()
     [100.0, 0.0, 50.0]
     """
-    known = np.count_nonzero(~np.isnan(attention))
-    if known <= 1:
-        return np.where(np.isnan(attention), np.nan, 50.0)
-    ranks = np.asarray(rankdata(attention, nan_policy="omit"), dtype=np.float64)
-    return (ranks - 1.0) * (100.0 / (known - 1))
+    percentile = np.where(np.isnan(attention), np.nan, 50.0)
+    known = ~np.isnan(attention)
+    others = np.count_nonzero(known) - 1
+    if others > 0:
+        percentile[known] = (midranks(attention[known]) - 1.0) * (100.0 / others)
+    return percentile

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 FALSE_FLAGS: Final = 0.05
 """Share of cases like the validation slides' that may be flagged: so often the flag cries wolf."""
@@ -116,5 +116,5 @@ def _largest_of_cases(distances: Sequence[float], case_ids: Sequence[str]) -> np
 
 def _lognormal_bound(distances: np.ndarray, false_flags: float) -> float:
     logs = np.log(distances)
-    quantile = float(student_t.ppf(1.0 - false_flags, len(logs) - 1))
+    quantile = float(stdtrit(len(logs) - 1, 1.0 - false_flags))
     return float(np.exp(logs.mean() + quantile * logs.std(ddof=1) * math.sqrt(1.0 + 1.0 / len(logs))))

@@ -17,6 +17,7 @@ from wsi_kd.core.errors import BadInput, unknown_name
 from wsi_kd.core.shapes import FeatureArray
 from wsi_kd.inference.slide_prediction import (
     POOLINGS,
+    SlideLogits,
     SlidePrediction,
     StudentPrediction,
     TileClassScores,
@@ -63,11 +64,7 @@ def predict_bag(
     Raises:
         BadInput: no tiles, a feature that is not finite, an unknown pooling.
     """
-    _check_features(features)
-    if student_pooling not in POOLINGS:
-        raise unknown_name("student_pooling", student_pooling, POOLINGS)
-    with evaluating(model), torch.inference_mode():
-        output, distances = _scored(model, features, torch.device(device))
+    output, distances = _checked_and_scored(model, features, student_pooling, device=device)
     attention_logits = _float64(output.attention_logits)
     branches, student = (
         None if logits is None else _float64(logits)
@@ -84,6 +81,23 @@ def predict_bag(
     )
 
 
+def slide_logits(
+    model: TeacherStudent,
+    features: FeatureArray,
+    *,
+    student_pooling: str,
+    top_k: int,
+    device: torch.device | str,
+) -> SlideLogits:
+    """Return the logits of which `predict_bag` gives the probabilities; its arguments and errors."""
+    output, _ = _checked_and_scored(model, features, student_pooling, device=device)
+    student = None
+    if output.instance_logits is not None:
+        kept = 1 if student_pooling == "max" else top_k
+        student = np.sort(_float64(output.instance_logits), axis=0)[-kept:].mean(axis=0)
+    return SlideLogits(_float64(output.bag_logits)[0], student)
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Switch every module to eval mode and give each its own former mode back, errors included."""
@@ -94,6 +108,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def _checked_and_scored(
+    model: TeacherStudent, features: FeatureArray, student_pooling: str, *, device: torch.device | str
+) -> _Scored:
+    _check_features(features)
+    if student_pooling not in POOLINGS:
+        raise unknown_name("student_pooling", student_pooling, POOLINGS)
+    with evaluating(model), torch.inference_mode():
+        return _scored(model, features, torch.device(device))
 
 
 def _scored(model: TeacherStudent, features: FeatureArray, device: torch.device) -> _Scored:

@@ -60,6 +60,15 @@ class SlidePrediction(NamedTuple):
         return None if self.student is None else positive_probability(self.student.deployed)
 
 
+class SlideLogits(NamedTuple):
+    """What a model says of one slide before any softmax; float64."""
+
+    teacher: Float64[np.ndarray, "classes"]
+    """Bag logits."""
+    student: Float64[np.ndarray, "positives"] | None
+    """Tile logits pooled as deployed, class c in place c - 1; None for a model without student."""
+
+
 def slide_scores(prediction: SlidePrediction) -> dict[str, float]:
     """Return each of `SLIDE_SCORES` that the model has: the probability of any class but the first."""
     student = prediction.student

@@ -11,12 +11,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput, RunFailed
-from wsi_kd.core.files import publish
-from wsi_kd.core.tensors import sealed, tensors_below, tensors_hash, unsealed
+from wsi_kd.core.tensors import publish_tensors, sealed, tensors_below, tensors_hash, unsealed
 from wsi_kd.kd.evaluation import Evaluation
 
 SCHEMA: Final = "wsi_kd distillation state 3"
@@ -82,8 +80,7 @@ def save_state(
         facts["best"] = {"epoch": state.best.epoch, **state.best.evaluation._asdict()}
     stored = portable(tensors)
     facts["tensors_sha256"] = tensors_hash(stored)
-    with publish(path) as temporary:
-        save_file(stored, temporary, metadata={"schema": SCHEMA, **sealed(facts, allow_nan=True)})
+    publish_tensors(path, stored, metadata={"schema": SCHEMA, **sealed(facts, allow_nan=True)})
 
 
 def restore_state(

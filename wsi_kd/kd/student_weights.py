@@ -5,11 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from wsi_kd.core.errors import BadInput
-from wsi_kd.core.files import publish
+from wsi_kd.core.tensors import publish_tensors
 from wsi_kd.kd.fit_state import FitState, portable, tensors_of
 from wsi_kd.kd.taps import unwrap
 
@@ -49,5 +48,4 @@ def write_student(weights: dict[str, Tensor], path: Path) -> None:
     Raises:
         RunFailed: a full disk.
     """
-    with publish(path) as temporary:
-        save_file(weights, temporary, metadata={"format": "pt"})
+    publish_tensors(path, weights, metadata={"format": "pt"})

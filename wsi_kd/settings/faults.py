@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, get_args
 from pydantic import BaseModel, Tag, ValidationError
 
 from wsi_kd.core.errors import BadInput
-from wsi_kd.settings.base import Section
+from wsi_kd.settings.base import NO_NUMBER, Section
 from wsi_kd.settings.yaml_text import load_yaml
 
 Model = TypeVar("Model", bound=Section)
@@ -19,6 +19,7 @@ EXPECTED: Final = {
     "model_attributes_type": "keys with values below it",
     "dict_type": "keys with values below it",
     "tuple_type": "a list",
+    NO_NUMBER: "a number",
 }
 """What pydantic's types of errors are in words of a file."""
 MAX_SHOWN: Final = 200
@@ -37,7 +38,7 @@ def parse(model: type[Model], value: Mapping[str, Any], *, where: str) -> Model:
         return model.model_validate(value)
     except ValidationError as error:
         faults = [fault for fault in error.errors() if fault["type"] != "too_short" or not fault["input"]]
-        told = [_explain(fault, model) for fault in faults]
+        told = [_explain(_at_its_key(fault), model) for fault in faults]
         raise BadInput(f"{where}: " + "; ".join(dict.fromkeys(told))) from None
 
 
@@ -51,7 +52,12 @@ def read_mapping(path: Path, *, such_as: str) -> dict[str, Any]:
         value = load_yaml(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror}); expected a settings file") from None
-    except ValueError as error:  # UnicodeDecodeError is one too
+    except UnicodeDecodeError as error:
+        line = 1 + error.object.count(b"\n", 0, error.start)
+        raise BadInput(
+            f"{path}: line {line} is not UTF-8 (byte {error.start}); save the settings file as UTF-8"
+        ) from None
+    except ValueError as error:
         raise BadInput(f"{path}: not valid YAML: {error}") from None
     if not isinstance(value, dict):
         raise BadInput(f"{path}: expected sections such as `{such_as}:`, found {type(value).__name__}")
@@ -74,6 +80,14 @@ def _explain(fault: Any, model: type[BaseModel]) -> str:
     if fault["type"] == "missing":
         return f"{location}: it is missing"
     return f"{location}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {_shown(fault['input'])}"
+
+
+def _at_its_key(fault: Any) -> Any:
+    """Move a fault that a section told of one of its values to that value."""
+    if fault["type"] != NO_NUMBER:
+        return fault
+    key, value = fault["ctx"]["key"], fault["ctx"]["value"]
+    return {**fault, "loc": (*fault["loc"], key), "input": value}
 
 
 def _shown(value: object) -> str:

@@ -1,7 +1,7 @@
 """Settings of the steps that make models: split, train."""
 
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, TypeAlias, get_args
 
 from pydantic import Field, model_validator
 
@@ -113,12 +113,14 @@ INS_CLASSES: Final = 2
 """Classes that recipe ins tells apart."""
 DISTILLING: Final = frozenset({"weno", "auto"})
 """Recipes that make soft labels."""
+RecipeName: TypeAlias = Literal["abmil", "weno", "instance", "ins", "mhim", "auto", "distill"]
+RECIPE_NAMES: Final[tuple[RecipeName, ...]] = get_args(RecipeName)
 
 
 class TrainSettings(Section):
     """Section `train`: the recipes and everything they share."""
 
-    recipes: tuple[Literal["abmil", "weno", "instance", "ins", "mhim", "auto", "distill"], ...] = (
+    recipes: tuple[RecipeName, ...] = (
         "abmil",
         "weno",
     )
@@ -177,6 +179,9 @@ class TrainSettings(Section):
     processes: int = Field(default=1, ge=1)
     """Processes that train one model together, each on a card of its own or a share of the cores: a step's
     slides are split over them, so give bags_per_step and token_budget room; see docs/performance.md."""
+    features_in: Literal["auto", "memory", "disk"] = "auto"
+    """Where the features that are trained on are: memory, or disk, from which each slide's are read whenever
+    they are needed; auto: memory where they fill less than half of what is available. Models are the same."""
     weno: WenoSettings = WenoSettings()
     instance: InstanceSettings = InstanceSettings()
     ins: InsSettings = InsSettings()

@@ -1,6 +1,6 @@
 """Which pages of a TIFF are the slide's levels, and which are its label, macro and thumbnail."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tifffile import TiffFile, TiffPage
@@ -54,8 +54,8 @@ class _Image(NamedTuple):
 def read_layout(tiff: TiffFile) -> TiffLayout:
     """Sort the pages of an open file: SubIFDs and further pages of the same shape are levels.
 
-    The largest image is the slide. Further images are levels where their shape is the same and each is
-    smaller than the one before; all others are associated images.
+    The largest image is the slide. Further images, and pages that are marked as levels, are levels where
+    their shape is the same and each is smaller than the one before; all other images are associated ones.
 
     Raises:
         SlideProblem: unreadable, for stacks and for pages that are not supported; empty, for channels that
@@ -67,9 +67,9 @@ def read_layout(tiff: TiffFile) -> TiffLayout:
     slide = max(images, key=lambda image: image.size_px[0] * image.size_px[1])
     _check_channels(slide)
     _check_stack(slide, images)
-    candidates = [tuple(pages) for pages in _sub_images(slide)]
     others = [image for image in images if image is not slide]
-    candidates += [image.pages for image in others if _same_kind(image, slide)]
+    further = [*others, *_levels_without_a_name(tiff, images)]
+    candidates = [*_sub_images(slide), *(image.pages for image in further if _same_kind(image, slide))]
     levels = [slide.pages]
     for pages in sorted(candidates, key=lambda pages: -int(pages[0].imagewidth)):
         if _is_level(pages[0], base=slide.pages[0], finer=levels[-1][0]):
@@ -89,6 +89,14 @@ def _ome_images(tiff: TiffFile) -> list[_Image]:
         _Image(ome.name or f"image {number}", tuple(tiff.pages[page].aspage() for page in ome.planes), ome)
         for number, ome in enumerate(described)
     ]
+
+
+def _levels_without_a_name(tiff: TiffFile, images: Sequence[_Image]) -> Iterator[_Image]:
+    """Yield pages marked as levels that OME-XML does not name: vips copies the XML into what it writes."""
+    named = {page.index for image in images for page in image.pages}
+    for number in range(len(tiff.pages)):
+        if number not in named and (page := tiff.pages[number].aspage()).is_reduced:
+            yield _Image("", (page,), None)
 
 
 def pages_of(tiff: TiffFile) -> list[TiffPage]:

@@ -25,10 +25,15 @@ def read_whole(path: Path, *, budget_bytes: int) -> None:
     Raises:
         MemoryError: it asked for more.
     """
+    bound_memory(budget_bytes)
+    _attempt(lambda: _read_with(path))
+
+
+def bound_memory(budget_bytes: int) -> None:
+    """Let this process ask for so many bytes of address space beyond what it holds already."""
     with suppress(ValueError):  # a lower limit holds already
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (_held_bytes() + budget_bytes, hard))
-    _attempt(lambda: _read_with(path))
 
 
 def _read_with(path: Path) -> None:

@@ -16,7 +16,7 @@ from wsi_kd.core.progress import slide_progress
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.features.foreign_folders import ForeignSlide, find_foreign
-from wsi_kd.features.quality import UNKNOWN
+from wsi_kd.features.quality_columns import UNKNOWN
 from wsi_kd.features.store import FeatureFile, read_features, read_header, write_features
 from wsi_kd.steps.kept_features import kept_features
 from wsi_kd.steps.status import failure, inputs_hash, status_row, write_status

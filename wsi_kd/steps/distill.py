@@ -19,6 +19,7 @@ from torch import nn
 
 from wsi_kd.core.errors import BadInput, named
 from wsi_kd.core.files import content_hash, publish_json, publish_table, read_json, writable_folder
+from wsi_kd.core.places import without_paths
 from wsi_kd.core.provenance import stamp
 from wsi_kd.distillation.augmentations import create_augment
 from wsi_kd.distillation.data import Prepared, teacher_loader
@@ -28,7 +29,7 @@ from wsi_kd.distillation.results import Ready, Trained, score_all, tell_result
 from wsi_kd.distillation.scoring import layer_shapes
 from wsi_kd.distillation.student import StudentFacts, write_student
 from wsi_kd.distillation.task import Outcome, Task
-from wsi_kd.distillation.teachers import REUSED, Teacher, new_network, ready_teacher
+from wsi_kd.distillation.teachers import REUSED, Teacher, new_network, ready_teacher, state_sha256
 from wsi_kd.kd.distiller import Distiller
 from wsi_kd.kd.evaluation import Evaluation
 from wsi_kd.kd.fit_state import portable
@@ -82,7 +83,7 @@ def _run(settings: DistillSettings, *, out: Path, say: Say) -> Distilled:
     teachers = _ready_teachers(settings, prepared, folder=out / "teachers", say=say)
     key = state_key(settings, data_is=prepared.fingerprint, teachers_are=[each.sha256 for each in teachers])
     state_path = out / f"state-{content_hash(key)[:16]}.safetensors"
-    ready = Ready(prepared, student, teachers)
+    ready = Ready(prepared, student, teachers, first_sha256=state_sha256(student))
     outcome = _train(settings, ready, state_path=state_path, say=say)
     former = _former_state(out)
     trained = Trained(outcome, portable(student.state_dict()))
@@ -185,7 +186,7 @@ def _train(settings: DistillSettings, ready: Ready, *, state_path: Path, say: Sa
 
 def _write(settings: DistillSettings, ready: Ready, trained: Trained, *, out: Path, state: str) -> Distilled:
     """Write all files, result.json last: it stands for the whole."""
-    told = settings.model_dump(mode="json")
+    told = without_paths(settings.model_dump(mode="json"))
     prepared, outcome = ready.prepared, trained.outcome
     facts = StudentFacts(
         network_plan(settings.student), prepared.class_names, prepared.data.input_shape, prepared.scaling

@@ -18,6 +18,7 @@ from jaxtyping import Float32
 from wsi_kd.bags.splits import Fold
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import content_hash, publish_table, writable_folder
+from wsi_kd.core.places import without_folder, without_paths
 from wsi_kd.core.provenance import stamp
 from wsi_kd.core.shapes import FeatureArray
 from wsi_kd.core.tensors import tensors_hash
@@ -72,8 +73,8 @@ def run_distill_encoder(settings: DistillEncoderSettings, *, out: Path, say: Cal
     form = EncoderForm(
         student.encoder, student.model_arguments, train.pixels.shape[1], student.pixel_mean, student.pixel_std
     )
-    told = settings.model_dump(mode="json")
-    key = {"settings": told, "tiles": tensors_hash(_tensors("train", train) | _tensors("val", val))}
+    tiles_sha256 = tensors_hash(_tensors("train", train) | _tensors("val", val))
+    key = {"settings": settings.model_dump(mode="json"), "tiles": tiles_sha256}
     task = EncoderTask(
         form=form,
         train=train,
@@ -87,7 +88,8 @@ def run_distill_encoder(settings: DistillEncoderSettings, *, out: Path, say: Cal
         on_epoch=_teller(say, epochs=settings.train.epochs),
     )
     made = distill_encoder(task)
-    _write(out, task, made, settings=told, facts={"learned_from": large.told, "slides": _counts(parts)})
+    facts = {"learned_from": large.told, "slides": _counts(parts), "tiles_sha256": tiles_sha256}
+    _write(out, task, made, settings=without_paths(settings.model_dump(mode="json")), facts=facts)
     return out
 
 
@@ -135,7 +137,7 @@ def _large_side(settings: DistillEncoderSettings, parts: Fold) -> LargeFacts:
         encoder = build_encoder(settings.teacher)
         describe = computed_features(encoder)
         told = {
-            "encoder": settings.teacher.encoder,
+            "encoder": without_folder(settings.teacher.encoder),
             "encoder_settings": dict(encoder.settings),
             "weights_hash": encoder.weights_hash,
             "feature_dim": encoder.feature_dim,

@@ -27,7 +27,13 @@ from wsi_kd.steps.embedded_slides import (
     features_of_slides,
     without_features,
 )
-from wsi_kd.steps.encoder import build_encoder, gpu_of, tell_notes, weights_identity
+from wsi_kd.steps.encoder import (
+    build_encoder,
+    gpu_of,
+    resizing_identity,
+    tell_notes,
+    weights_identity,
+)
 from wsi_kd.steps.kept_features import kept_features
 from wsi_kd.steps.stain_numbers import UNCHANGED, shared_numbers
 from wsi_kd.steps.status import inputs_hash, kept_under, status_row, write_status
@@ -143,7 +149,7 @@ def _job(
     tiles = read_tiles(tiles_dir / f"{row.slide_id}.h5")
     embed = settings.embed.model_dump(mode="json", exclude={"weights", "weights_dir", "device", "compile"})
     parts = {
-        "embed": {**embed, **weights},
+        "embed": {**embed, **weights, **resizing_identity(settings.embed)},
         "background": settings.slides.background,
         "color": settings.slides.color,
         "stain": dict(stain),
@@ -193,7 +199,8 @@ def _made(
 ) -> Generator[FeatureFile, None, None]:
     if encoder is not None:
         slides = (
-            SlideToEmbed(job.tiles, job.row, job.stain, partial(_check_same_slide, job)) for job in jobs
+            SlideToEmbed(job.tiles, job.row, job.stain, partial(check_same_slide, job.tiles.header, job.row))
+            for job in jobs
         )
         yield from features_of_slides(slides, encoder, settings=settings, workers=workers, on_tiles=on_tiles)
         return
@@ -210,14 +217,22 @@ def _write(job: _Job, features: FeatureFile) -> tuple[str, FeatureFile]:
     return job.row.slide_id, signed._replace(features=signed.features[:0].copy())
 
 
-def _check_same_slide(job: _Job) -> None:
-    """Refuse a slide that was replaced after its tiles were laid."""
-    expected = job.tiles.header.get("fingerprint")
-    if job.tiles.header["status"] != SlideStatus.OK or not expected or not job.row.path.exists():
-        return  # a slide that is gone ends as unreadable when it is opened
-    if slide_fingerprint(job.row.path) != expected:
+def check_same_slide(header: Mapping[str, Any], row: SlideRow) -> None:
+    """Refuse a slide that was replaced after its tiles were laid.
+
+    Args:
+        header: of its tile or feature file.
+        row: where it lies now; a slide that is gone ends as unreadable when it is opened.
+
+    Raises:
+        BadInput: another file than that was tiled.
+    """
+    expected = header.get("fingerprint")
+    if header["status"] != SlideStatus.OK or not expected or not row.path.exists():
+        return
+    if slide_fingerprint(row.path) != expected:
         raise BadInput(
-            f"{job.row.path}: not the file that slide '{job.row.slide_id}' was tiled from; "
+            f"{row.path}: not the file that slide '{row.slide_id}' was tiled from; "
             "make its mask and tiles anew with: wsi-kd mask, wsi-kd tile"
         )
 

@@ -132,7 +132,7 @@ class _Embedding:
         except SlideProblem as problem:
             self._header.update(failure(problem.status, unnamed(problem.reason, row), step=STEP))
             return self.without_features()
-        _check_stored(found.largest, row.slide_id, embed)
+        check_stored(found.largest, row.slide_id, embed)
         return FeatureFile(
             tiles.slide_id,
             found.features,
@@ -163,8 +163,17 @@ def _check_damage(
         )
 
 
-def _check_stored(largest: float, slide_id: str, embed: EmbedSettings) -> None:
-    """Refuse features that the stored type does not hold."""
+def check_stored(largest: float, slide_id: str, embed: EmbedSettings) -> None:
+    """Refuse features that the stored type does not hold.
+
+    Args:
+        largest: magnitude of the largest one before it was rounded.
+        slide_id: told in the error.
+        embed: encoder and stored type.
+
+    Raises:
+        BadInput: a feature that is not finite, or beyond the type.
+    """
     if not math.isfinite(largest):
         raise BadInput(
             f"{slide_id}: encoder '{embed.encoder}' gives features that are not finite; "

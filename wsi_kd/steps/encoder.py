@@ -7,6 +7,7 @@ from wsi_kd.core.errors import BadInput
 from wsi_kd.core.provenance import package_versions
 from wsi_kd.features.distilled import distilled_folder, is_distilled, read_encoder_header
 from wsi_kd.features.encoder_notes import encoder_notes
+from wsi_kd.features.encoder_row import RESIZING
 from wsi_kd.features.encoder_table import ENCODERS
 from wsi_kd.features.encoders import STAIN_TEXTURE, Encoder, NetworkLike, create_encoder
 from wsi_kd.features.pixels import PIXELS, PIXELS_DTYPE
@@ -89,6 +90,11 @@ def _weights_path(embed: EmbedSettings) -> Path | None:
     from wsi_kd.features.timm_weights import offline_weights  # loads torch and timm
 
     return offline_weights(embed.encoder, embed.weights_dir)
+
+
+def resizing_identity(embed: EmbedSettings) -> dict[str, int]:
+    """Tell apart what tiles were resized by: an encoder that takes them as they are has none."""
+    return {} if embed.encoder == STAIN_TEXTURE else {"resizing": RESIZING}
 
 
 def stored_dtype(embed: EmbedSettings) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import torch
 
 from wsi_kd.core.errors import RunFailed
-from wsi_kd.core.files import file_hash, publish_json, read_json, sidecar
+from wsi_kd.core.files import file_hash, publish_json, read_json, sidecar, unwritable_folder
 from wsi_kd.core.provenance import check_schema, stamp
 from wsi_kd.core.records import StatusRow
 from wsi_kd.features.store import FeatureFile
@@ -159,12 +159,13 @@ def clear_outputs(folder: Path) -> None:
 
     Raises:
         RunFailed: the folder cannot be written.
+        BadInput: it is a file.
     """
     try:
         for name in (PREDICTION, TILES_CSV, sidecar(Path(TILES_CSV)).name, TILES_GEOJSON, HEATMAP):
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
-        raise RunFailed(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
+        raise unwritable_folder(folder, error) from None
 
 
 def read_prediction(path: Path) -> PredictionRecord:

@@ -7,7 +7,8 @@ import numpy as np
 
 from wsi_kd.core.errors import SlideProblem
 from wsi_kd.core.records import SlideStatus
-from wsi_kd.features.quality import Fate, QualityCheck, TileQuality, unknown_quality
+from wsi_kd.features.quality import Fate, QualityCheck
+from wsi_kd.features.quality_columns import TileQuality, unknown_quality
 from wsi_kd.features.quality_counts import quality_counts
 from wsi_kd.features.store import TileFile
 from wsi_kd.features.tile_units import EmbeddedTiles

@@ -62,7 +62,7 @@ def run_predict(
         BadInput: a model of another fold, other classes or other features; damaged or missing files.
         RunFailed: a file could not be written.
     """
-    slides = _scored_slides(manifest, splits_path, fold=fold)
+    slides = scored_slides(manifest, splits_path, fold=fold)
     device = choose_device(settings.predict.device)
     made_with = {"predict": settings.predict.model_dump(mode="json")}
     jobs = []
@@ -94,7 +94,12 @@ def _predict(
     return _prediction_row(row, part, prediction, header=job.loaded.header)
 
 
-def _scored_slides(manifest: Manifest, splits_path: Path, *, fold: int) -> list[tuple[SlideRow, str]]:
+def scored_slides(manifest: Manifest, splits_path: Path, *, fold: int) -> list[tuple[SlideRow, str]]:
+    """Return the slides of a fold that its models score, with their part (val or test).
+
+    Raises:
+        BadInput: no such fold, or slides that the manifest does not hold.
+    """
     folds = read_splits(splits_path).folds
     if not 0 <= fold < len(folds):
         raise BadInput(f"{splits_path}: no fold {fold}; it holds folds 0 to {len(folds) - 1}")

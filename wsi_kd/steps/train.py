@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from wsi_kd.bags.datasets import MUST_AGREE, BagSet, load_bags
+from wsi_kd.bags.datasets import BagSet
 from wsi_kd.bags.manifest import Manifest
-from wsi_kd.bags.splits import Fold
 from wsi_kd.core.errors import BadInput, unknown_name
 from wsi_kd.core.files import publish_table
 from wsi_kd.core.places import without_folder, without_paths
@@ -15,7 +14,7 @@ from wsi_kd.core.provenance import stamp
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.models import DISTILLING, TrainSettings
 from wsi_kd.settings.shared_training import not_shared
-from wsi_kd.steps.split import read_splits
+from wsi_kd.steps.train_features import fold_of, load_parts
 from wsi_kd.steps.train_large import load_large, told_of
 from wsi_kd.steps.train_plan import plan_distillation, plan_optimization
 from wsi_kd.steps.train_recipes import RECIPES, recipe_architecture
@@ -66,14 +65,21 @@ def run_train(
     Raises:
         BadInput: an unknown recipe, a teacher that cannot make the soft labels asked for, no such fold,
             features that were made with other settings, parts that cannot be trained on.
-        RunFailed: a loss that is not finite, a file that could not be written.
+        RunFailed: a loss that is not finite, features on disk that change meanwhile, a file that could not be
+            written.
     """
     job = Job(recipe, seed, fold, manifest.classes, settings)
     _check_job(job)
     place = place or place_by_torchrun()
     if place is not None:
         _check_shared(settings.train, recipe)
-    train, val = _load_parts(_fold(splits_path, fold), manifest, features_dir)
+    train, val = load_parts(
+        fold_of(splits_path, fold),
+        manifest,
+        features_dir,
+        features_in=settings.train.features_in,
+        processes=1 if place is None else place.processes,
+    )
     _check_features(train, settings)
     if recipe == "distill":
         named = settings.train.distill.teacher_recipe
@@ -118,32 +124,6 @@ def _check_shared(train: TrainSettings, recipe: str) -> None:
         raise BadInput(f"several processes: {reason}")
 
 
-def _fold(splits_path: Path, fold: int) -> Fold:
-    folds = read_splits(splits_path).folds
-    if not 0 <= fold < len(folds):
-        raise BadInput(f"{splits_path}: no fold {fold}; it holds folds 0 to {len(folds) - 1}")
-    return folds[fold]
-
-
-def _load_parts(fold: Fold, manifest: Manifest, features_dir: Path) -> tuple[BagSet, BagSet]:
-    rows = {row.slide_id: row for row in manifest.rows}
-    absent = [slide_id for slide_id in (*fold.train, *fold.val) if slide_id not in rows]
-    if absent:
-        raise BadInput(
-            f"the split names slides that the manifest does not hold: {', '.join(absent)}; run: wsi-kd split"
-        )
-    train, val = (
-        load_bags(features_dir, [rows[slide_id] for slide_id in part], manifest.classes)
-        for part in (fold.train, fold.val)
-    )
-    odd = [key for key in MUST_AGREE if train.header.get(key) != val.header.get(key)]
-    if odd:
-        raise BadInput(
-            f"{features_dir}: train and val slides differ in {', '.join(odd)}; run anew: wsi-kd embed"
-        )
-    return train, val
-
-
 def _check_features(bags: BagSet, settings: Settings) -> None:
     """The checkpoint repeats the slide sections for `infer`: they must be those that made these features.
 
@@ -181,7 +161,7 @@ def _train_with_progress(job: Job, train: BagSet, val: BagSet, *, work_dir: Path
 
 
 def train_recipe(job: Job, train: BagSet, val: BagSet, *, work_dir: Path, on_epoch: OnEpoch) -> Trained:
-    """Train the job's recipe on bags in memory; the step and the benchmarks share it."""
+    """Train the job's recipe on bags, in memory or on disk; the step and the benchmarks share it."""
     settings = job.settings.train
     taught = {} if job.large is None else {"large": job.large.model}
     return RECIPES[job.recipe](settings)(

@@ -9,6 +9,7 @@ from wsi_kd.core.errors import BadInput
 from wsi_kd.core.progress import progress
 from wsi_kd.steps.verified_chain import (
     evaluation_faults,
+    precision_faults,
     prediction_faults,
     report_faults,
     slide_faults,
@@ -21,6 +22,7 @@ AGREEMENTS: tuple[tuple[str, Callable[[Path], Iterator[tuple[Path, str]]]], ...]
     ("split: statuses, cases, parts", split_faults),
     ("predictions: model, split, tiles", prediction_faults),
     ("evaluation: predictions", evaluation_faults),
+    ("precision: models, features", precision_faults),
     ("report: evaluation", report_faults),
 )
 """What must fit together, by the name that the table has for it."""

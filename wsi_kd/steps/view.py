@@ -13,6 +13,7 @@ from wsi_kd.bags.manifest import SlideRow, rows_of_slides
 from wsi_kd.bags.slide_files import is_slide_folder, is_slide_name, slides_in
 from wsi_kd.core.errors import BadInput, SlideProblem
 from wsi_kd.core.records import SlideStatus
+from wsi_kd.features.crash_probe import survives
 from wsi_kd.slides.icc import Color
 from wsi_kd.slides.reader import open_slide
 from wsi_kd.steps.known_slides import Sources, known_slides
@@ -21,6 +22,7 @@ from wsi_kd.steps.viewed_run import is_run, recorded_title, view_run
 from wsi_kd.viewer.app import create_app
 from wsi_kd.viewer.desk import Desk
 from wsi_kd.viewer.guard import new_access
+from wsi_kd.viewer.nursery import Nursery
 from wsi_kd.viewer.record import Viewed, ViewedSlide
 
 WAITING: Final = 64
@@ -87,6 +89,8 @@ def _refuse_foreign(path: Path) -> None:
     Raises:
         BadInput: it does not open.
     """
+    if not survives(lambda: open_slide(path, background="metadata").close()):
+        raise BadInput(f"{path}: no slide: opening it crashes or hangs the library that does it")
     try:
         with open_slide(path, background="metadata"):
             return
@@ -123,7 +127,7 @@ def serve(
     show_labels: bool,
     on_ready: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serve until interrupted (Ctrl-C), then close every slide.
+    """Serve until interrupted (Ctrl-C), then close every slide; each is read in a process of its own.
 
     Args:
         viewed: what is shown.
@@ -135,12 +139,12 @@ def serve(
     Raises:
         BadInput: the address cannot be bound.
     """
-    with _bound(host, port) as bound:
+    with _bound(host, port) as bound, Nursery() as nursery:
         address, taken = bound.getsockname()[:2]
         host = address if _is_everywhere(address) else host  # 0, 0.0 and ::0 are other words for it
         names = frozenset({socket.gethostname(), socket.getfqdn()}) if _is_everywhere(host) else frozenset()
         access = new_access(host=host, port=taken, names=names)
-        app = create_app(Desk(viewed, show_labels=show_labels), access)
+        app = create_app(Desk(viewed, show_labels=show_labels, nursery=nursery), access)
         config = uvicorn.Config(
             app,
             log_config=None,

@@ -139,7 +139,11 @@ _INKS: dict[PenColor, _Ink] = {"green": _GREEN, "blue": _BLUE, "red": _RED, "bla
 def _inside(color: DensityColor, regions: Collection[_Region]) -> Mask:
     found = np.zeros(color.density.shape, bool)
     for region in regions:
-        (left, right), (low, high) = region.c_x, region.c_y
-        dense = color.density > region.min_density
-        found |= dense & (color.c_x > left) & (color.c_x < right) & (color.c_y > low) & (color.c_y < high)
+        marked = color.density > region.min_density
+        for values, (low, high) in ((color.c_x, region.c_x), (color.c_y, region.c_y)):
+            if low > -math.inf:
+                marked &= values > low
+            if high < math.inf:
+                marked &= values < high
+        found |= marked
     return found

@@ -8,6 +8,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from wsi_kd.core.errors import BadInput
+from wsi_kd.tissue.crossings import even_odd
 
 MIN_CORNERS = 3
 MAX_LEVEL0_PX = 1e9
@@ -35,12 +36,12 @@ def ring(points: Sequence[tuple[float, float]], *, where: str) -> list[tuple[flo
 
 
 def repaired(area: BaseGeometry, *, where: str) -> shapely.Polygon | shapely.MultiPolygon:
-    """Make rings that cross or touch themselves valid (shapely.make_valid) and keep what has an area.
+    """Make rings that cross or touch themselves valid by the even-odd rule and keep what has an area.
 
     Raises:
-        BadInput: when nothing with an area is left.
+        BadInput: when nothing with an area is left, or lines cross too often (`crossings.MAX_CROSSINGS`).
     """
-    valid = area if area.is_valid else shapely.make_valid(area)
+    valid = area if area.is_valid else even_odd(area, where=where)
     parts = polygons_of(valid)
     if not parts:
         raise BadInput(f"{where}: covers no area; delete it or draw it again")

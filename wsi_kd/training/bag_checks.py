@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wsi_kd.bags.datasets import BagSet
+from wsi_kd.bags.rows import RowsOnDisk
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.finite import all_finite
 from wsi_kd.core.machine import usable_cpus
@@ -32,7 +33,8 @@ def check_bags(bags: BagSet, *, classes: int, part: str) -> None:
     damaged = [
         slide_id
         for slide_id, (start, end) in zip(bags.slide_ids, pairwise(bags.offsets), strict=True)
-        if not all_finite(bags.features[start:end])
+        # what is on disk was looked at when it was hashed, a moment ago
+        if not (isinstance(bags.features, RowsOnDisk) or all_finite(bags.features[start:end]))
     ]
     if damaged:
         raise BadInput(
@@ -53,7 +55,8 @@ def feature_moments(bags: BagSet) -> tuple[Float[Tensor, "features"], Float[Tens
     Of pixels those of the tiles' color statistics.
     """
     if bags.features.dtype == np.uint8:
-        colors = color_statistics(torch.from_numpy(bags.features)).double()
+        tiles = (torch.from_numpy(bags.features[start:end]) for start, end in pairwise(bags.offsets))
+        colors = torch.cat([color_statistics(of_bag) for of_bag in tiles]).double()
         return colors.mean(dim=0).float(), colors.std(dim=0, correction=0).float()
     count, width = bags.features.shape
     total, squares = torch.zeros(2, width, dtype=torch.float64)
@@ -77,13 +80,16 @@ def bags_hash(*parts: BagSet) -> str:
             for array in (part.labels, part.offsets):
                 digest.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
             digest.update(f"{part.features.dtype} {part.features.shape}".encode())
-            bags = (part.features[start:end] for start, end in pairwise(part.offsets))
-            for of_bag in pool.map(_sha256, bags):
+            for of_bag in pool.map(_sha256, [part] * len(part.labels), range(len(part.labels))):
                 digest.update(of_bag)
     return digest.hexdigest()
 
 
-def _sha256(array: np.ndarray) -> bytes:
+def _sha256(bags: BagSet, index: int) -> bytes:
+    """Return that of a bag's features; of a checked file it is known."""
+    if isinstance(bags.features, RowsOnDisk):
+        return bags.features.parts[index].sha256
+    array = bags.features[bags.offsets[index] : bags.offsets[index + 1]]
     return hashlib.sha256(np.ascontiguousarray(array).data).digest()
 
 

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from wsi_kd.core.errors import BadInput
-from wsi_kd.core.files import file_hash, publish, publish_json, read_json
+from wsi_kd.core.files import file_hash, publish_json, read_json
 from wsi_kd.core.provenance import check_schema
-from wsi_kd.core.tensors import float32_by_default, read_signed
+from wsi_kd.core.tensors import float32_by_default, publish_tensors, read_signed
 from wsi_kd.mil.registry import create_model
 from wsi_kd.mil.weno import TeacherStudent
 
@@ -32,8 +31,7 @@ def save_model(directory: Path, name: str, model: TeacherStudent, *, header: Map
     """
     weights = directory / f"{name}.safetensors"
     tensors = {key: value.detach().to("cpu").contiguous() for key, value in model.state_dict().items()}
-    with publish(weights) as temporary:
-        save_file(tensors, temporary)
+    publish_tensors(weights, tensors)
     publish_json(directory / f"{name}.json", {**header, "weights_sha256": file_hash(weights)})
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wsi_kd.bags.datasets import BagSet
-from wsi_kd.bags.packing import Instances, PackedBags, pack, plan_batches
+from wsi_kd.bags.packing import Instances, PackedBags, pack, plan_batches, resident_features
 from wsi_kd.core.device import choose_device, matmul_dtype
 from wsi_kd.core.draws import DrawsForBatch
 from wsi_kd.core.memory import freed_memory_kept
@@ -153,17 +153,24 @@ def shuffled_batches(run: Run) -> Iterator[tuple[list[int], PackedBags]]:
     sizes = np.diff(run.train.offsets).tolist()
     plan = run.optimization
     batches = plan_batches(sizes, order, token_budget=plan.token_budget, bags_per_step=plan.bags_per_step)
-    for batch in batches:
+    for batch, following in zip(batches, [*batches[1:], []], strict=True):
         bags = run.ranks.take_bags(batch, [sizes[bag] for bag in batch])
         run.draw_for_whole()
-        yield bags, _packed(run, run.train, bags)
+        packed = _packed(run, run.train, bags)
+        if run.resident is None:
+            coming = run.ranks.own_bags([sizes[bag] for bag in following])
+            run.train.announce([following[place] for place in coming])
+        yield bags, packed
 
 
 def ordered_batches(run: Run, bags: BagSet, own: Sequence[int]) -> Iterator[tuple[list[int], PackedBags]]:
     """Yield the bags `own` in their order, as many a batch as the token budget takes."""
     sizes = np.diff(bags.offsets).tolist()
-    for batch in plan_batches(sizes, own, token_budget=run.optimization.token_budget, bags_per_step=len(own)):
-        yield batch, _packed(run, bags, batch)
+    batches = plan_batches(sizes, own, token_budget=run.optimization.token_budget, bags_per_step=len(own))
+    for batch, following in zip(batches, [*batches[1:], []], strict=True):
+        packed = _packed(run, bags, batch)
+        bags.announce(following)
+        yield batch, packed
 
 
 def take_step(run: Run, loss: Float[Tensor, ""], ledger: LossLedger, *, bag: int) -> None:
@@ -181,16 +188,6 @@ def take_step(run: Run, loss: Float[Tensor, ""], ledger: LossLedger, *, bag: int
     ledger.add("gradient norm", norm.reshape(1), [bag])
     run.state.optimizer.step()
     run.state.follow()
-
-
-def resident_features(bags: BagSet, device: torch.device) -> Instances | None:
-    """Return all features as stored on a GPU where they fill less than half of its free memory, else None.
-
-    A step of a few bags takes less time than their way to the GPU.
-    """
-    if device.type != "cuda" or bags.features.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
-        return None
-    return torch.from_numpy(bags.features).to(device)
 
 
 @torch.no_grad()

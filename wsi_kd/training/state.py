@@ -11,12 +11,10 @@ from typing import Any, Final, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from wsi_kd.core.errors import BadInput
-from wsi_kd.core.files import publish
-from wsi_kd.core.tensors import sealed, tensors_below, tensors_hash, unsealed
+from wsi_kd.core.tensors import publish_tensors, sealed, tensors_below, tensors_hash, unsealed
 from wsi_kd.kd.pseudo_labels import AttentionRange
 from wsi_kd.mil.weno import TeacherStudent
 
@@ -87,8 +85,7 @@ def save_state(state: TrainingState, work_dir: Path, *, run_hash: str) -> None:
         "selected_loss": state.selected_loss,
         "mining_stopped": state.mining_stopped,
     }
-    with publish(work_dir / STATE_NAME) as temporary:
-        save_file(tensors, temporary, metadata=sealed(facts))
+    publish_tensors(work_dir / STATE_NAME, tensors, metadata=sealed(facts))
 
 
 def restore_state(state: TrainingState, work_dir: Path, *, run_hash: str) -> bool:

@@ -17,8 +17,9 @@ from starlette.routing import Route
 
 from wsi_kd.core.errors import WsiKdError
 from wsi_kd.viewer.answers import run_answer, slides_answer, to_json
-from wsi_kd.viewer.desk import Desk, NotThere, told
+from wsi_kd.viewer.desk import Desk, NotThere
 from wsi_kd.viewer.guard import Access, Guard
+from wsi_kd.viewer.opened import told
 
 STATIC: Final = Path(__file__).parent / "static"
 INDEX: Final = "index.html"

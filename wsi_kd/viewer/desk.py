@@ -1,60 +1,52 @@
 """What is answered about single slides: geometry, tiles, scores, outlines, images of the glass."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-import numpy as np
-import simplejpeg
+from typing import Any, Final
 
 from wsi_kd.core.errors import BadInput, SlideProblem, WsiKdError
 from wsi_kd.core.records import SlideStatus
-from wsi_kd.core.shapes import Pixels
 from wsi_kd.inference.tables import read_tiles_csv
-from wsi_kd.slides.associated import associated_names, read_associated
-from wsi_kd.slides.frame import SlideFrame, slide_center_nm
-from wsi_kd.slides.mpp import resolve_mpp
-from wsi_kd.slides.protocol import SlideReader
+from wsi_kd.slides.frame import SlideFrame
 from wsi_kd.tissue.annotations import read_drawing, write_drawing
 from wsi_kd.viewer.answers import finite, scores_answer
-from wsi_kd.viewer.deepzoom import OVERLAP_PX, TILE_PX, plan_tile, read_zoom_tile
-from wsi_kd.viewer.handles import Handles, OpenSlide
+from wsi_kd.viewer.deepzoom import OVERLAP_PX, TILE_PX
+from wsi_kd.viewer.handles import Handles
+from wsi_kd.viewer.nursery import Nursery, RemoteSlide
+from wsi_kd.viewer.opened import Opened, OpenSlide, SlideFacts, Tile, told
 from wsi_kd.viewer.record import Viewed, ViewedSlide
 from wsi_kd.viewer.tile_cache import TileCache
 
-JPEG_QUALITY: Final = 85
-GRAY: Final = 128
-"""Stands for pixels that cannot be read."""
 NO_FILE: Final = (
     "where this slide's file lies is not known: a run does not record it; start the viewer with "
     "--manifest slides.csv, or with --slides-dir and the slides' folder"
 )
 MAX_TABLE_BYTES: Final = 2**28
 """Of one slide's tile scores: some two million tiles, twenty times the largest slides."""
-_PLAUSIBLE_MPP: Final = (0.05, 100.0)
 
 
 class NotThere(WsiKdError):
     """What was asked for does not exist."""
 
 
-class Tile(NamedTuple):
-    """One encoded tile."""
-
-    jpeg: bytes
-    damage: str
-    """Why it is gray; empty for a tile that was read."""
-
-
 class Desk:
     """Answers about the slides of one run; threads share it."""
 
-    def __init__(self, viewed: Viewed, *, show_labels: bool) -> None:
+    def __init__(self, viewed: Viewed, *, show_labels: bool, nursery: Nursery | None = None) -> None:
+        """Open nothing yet.
+
+        Args:
+            viewed: what is shown.
+            show_labels: whether label and macro images are given.
+            nursery: starts a process for each slide that is read; None: this process reads them, and dies
+                of what kills a reader.
+        """
         self.viewed = viewed
         self.show_labels = show_labels
-        self.handles = Handles(background=viewed.background, color=viewed.color)
+        self.handles = Handles(_opener(viewed, nursery))
         self.cache = TileCache()
 
     def slide(self, index: int) -> dict[str, Any]:
@@ -77,22 +69,16 @@ class Desk:
         """
         slide = self._slide(index)
         with self._lend(slide) as opened:
-            if not opened.zoom.has(level, column=column, row=row):
+            if not opened.facts.zoom.has(level, column=column, row=row):
                 raise NotThere(f"no tile {column}_{row} in level {level}")
             key = (index, opened.identity, level, column, row)
             kept = self.cache.get(key)
             if kept is not None:
                 return Tile(kept, "")
-            planned = plan_tile(opened.reader, opened.zoom, level=level, column=column, row=row)
-            try:
-                pixels = read_zoom_tile(opened.reader, planned)
-            except SlideProblem as problem:
-                return gray_tile(planned.tile_px, told(problem, slide.path))
-            except Exception as error:  # a damaged slide may make its reader raise anything
-                return gray_tile(planned.tile_px, f"reading failed ({type(error).__name__})")
-            jpeg = encode(pixels if opened.recolor is None else opened.recolor(pixels))
-            self.cache.put(key, jpeg)
-            return Tile(jpeg, "")
+            tile = opened.tile(level=level, column=column, row=row)
+            if not tile.damage:
+                self.cache.put(key, tile.jpeg)
+            return tile
 
     def scores(self, index: int, model: str) -> dict[str, Any]:
         """Give a slide's tiles as one model scored them.
@@ -113,12 +99,11 @@ class Desk:
                 f"{table.name}: {table.stat().st_size:,} bytes; the viewer reads up to {MAX_TABLE_BYTES:,}"
             )
         with self._lend(slide) as opened:
-            bounds = opened.reader.bounds
+            origin = opened.facts.frame.origin
         try:
             tiles = read_tiles_csv(table)
         except BadInput as error:
             raise BadInput(told(error, table)) from None
-        origin = (bounds.x_level0_px, bounds.y_level0_px)
         return scores_answer(tiles, origin=origin, classes=self.viewed.classes)
 
     def outlines(self, index: int) -> dict[str, Any]:
@@ -133,7 +118,7 @@ class Desk:
         if slide.annotation is None:
             raise NotThere(f"the manifest names no annotation of {slide.slide_id}")
         with self._lend(slide) as opened:
-            frame = slide_frame(opened.reader, slide.slide_mpp)
+            frame = slide_frame(opened.facts, slide.slide_mpp)
         if not frame.mpp_x:  # then no place on the glass is known either
             frame = frame._replace(mpp_x=1.0, mpp_y=1.0, center_nm=None)
         try:
@@ -155,13 +140,12 @@ class Desk:
         if not self.show_labels:
             raise NotThere("images of the glass are not shown; they may name a patient (--show-labels)")
         with self._lend(slide) as opened:
-            names, path = associated_names(opened.reader), opened.reader.path
-        if name not in names:
-            raise NotThere(f"{slide.slide_id} holds no such image")
-        return encode(read_associated(path, name))
+            if name not in opened.associated_names():
+                raise NotThere(f"{slide.slide_id} holds no such image")
+            return opened.associated(name)
 
     @contextmanager
-    def lend(self, index: int) -> Iterator[OpenSlide]:
+    def lend(self, index: int) -> Iterator[Opened]:
         """Lend the open slide itself, as `Handles.lend` does."""
         with self._lend(self._slide(index)) as opened:
             yield opened
@@ -181,7 +165,7 @@ class Desk:
         return self.viewed.slides[index]
 
     @contextmanager
-    def _lend(self, slide: ViewedSlide) -> Iterator[OpenSlide]:
+    def _lend(self, slide: ViewedSlide) -> Iterator[Opened]:
         if slide.path is None:
             raise NotThere(NO_FILE)
         if slide.status == SlideStatus.READER_CRASHED:  # this process would go down with it
@@ -189,64 +173,40 @@ class Desk:
         with self.handles.lend(slide.path) as opened:
             yield opened
 
-    def _geometry(self, slide: ViewedSlide, opened: OpenSlide) -> dict[str, Any]:
-        names = associated_names(opened.reader) if self.show_labels else ()
-        frame = slide_frame(opened.reader, slide.slide_mpp)
+    def _geometry(self, slide: ViewedSlide, opened: Opened) -> dict[str, Any]:
+        names = opened.associated_names() if self.show_labels else ()
+        facts = opened.facts
+        frame = slide_frame(facts, slide.slide_mpp)
         return {
-            "width": opened.reader.bounds.width_level0_px,
-            "height": opened.reader.bounds.height_level0_px,
+            "width": facts.width_level0_px,
+            "height": facts.height_level0_px,
             "mpp": finite(frame.mpp) or None,
             "tile_size": TILE_PX,
             "overlap": OVERLAP_PX,
-            "min_level": opened.zoom.min_level,
-            "max_level": opened.zoom.full_level,
-            "full_level": opened.zoom.full_level,
+            "min_level": facts.zoom.min_level,
+            "max_level": facts.zoom.full_level,
+            "full_level": facts.zoom.full_level,
             "annotations": slide.annotation is not None,
             "label_image": "label" in names,
             **({"associated": list(names)} if self.show_labels else {}),
         }
 
 
-def slide_frame(reader: SlideReader, slide_mpp: float | None) -> SlideFrame:
+def slide_frame(facts: SlideFacts, slide_mpp: float | None) -> SlideFrame:
     """Return a slide's geometry; without any resolution its um/px are 0.
 
     Args:
-        reader: the open slide.
+        facts: of the open slide.
         slide_mpp: the resolution that the run used, in um/px; None: what the metadata says.
     """
-    width, height = reader.level_dimensions[0]
-    mpp_x, mpp_y = (slide_mpp, slide_mpp) if slide_mpp else _metadata_mpp(reader)
-    origin = (reader.bounds.x_level0_px, reader.bounds.y_level0_px)
-    return SlideFrame(origin, width, height, mpp_x, mpp_y, slide_center_nm(reader.properties))
+    return facts.frame._replace(mpp_x=slide_mpp, mpp_y=slide_mpp) if slide_mpp else facts.frame
 
 
-def gray_tile(tile_px: tuple[int, int], damage: str) -> Tile:
-    """Make a plain gray tile of width, height."""
-    width, height = tile_px
-    return Tile(encode(np.full((height, width, 3), GRAY, np.uint8)), damage)
-
-
-def told(error: WsiKdError, path: Path | None) -> str:
-    """Say in one line what is wrong with a file, by its name alone: folders may be named after people."""
-    text = error.reason if isinstance(error, SlideProblem) else str(error)
-    return " ".join((text if path is None else text.replace(str(path), path.name)).split())
-
-
-def encode(pixels: Pixels) -> bytes:
-    """Encode RGB pixels as JPEG."""
-    content = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=JPEG_QUALITY, colorspace="RGB")
-    return bytes(content)
-
-
-def _metadata_mpp(reader: SlideReader) -> tuple[float, float]:
-    least, most = _PLAUSIBLE_MPP
-    try:
-        found = resolve_mpp(
-            reader.properties, override=None, min_mpp=least, max_mpp=most, from_objective=True
-        )
-    except SlideProblem:
-        return 0.0, 0.0
-    return found.mpp_x, found.mpp_y
+def _opener(viewed: Viewed, nursery: Nursery | None) -> Callable[[Path], Opened]:
+    background, color = viewed.background, viewed.color
+    if nursery is None:
+        return partial(OpenSlide, background=background, color=color)
+    return partial(RemoteSlide, nursery=nursery, background=background, color=color)
 
 
 def _tested_first(slide: ViewedSlide) -> list[str]:

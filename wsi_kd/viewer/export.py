@@ -63,7 +63,7 @@ def plan_export(desk: Desk, index: int, *, um_per_px: float) -> ExportPlan:
         raise BadInput(f"--um-per-px {um_per_px}: expected a number of um/px such as 1, or 0 for all pixels")
     answer = desk.slide(index)
     with desk.lend(index) as opened:
-        zoom = opened.zoom
+        zoom = opened.facts.zoom
     mpp: float | None = answer["mpp"]
     if um_per_px and mpp is None:
         raise BadInput(
@@ -105,7 +105,7 @@ def write_export(
         _write_page(desk, plan, temporary)
         damaged = 0
         with desk.lend(plan.slide) as opened, ThreadPoolExecutor(threads) as pool:
-            addresses = list(_addresses(opened.zoom, plan.max_level))
+            addresses = list(_addresses(opened.facts.zoom, plan.max_level))
 
             def write(address: tuple[int, int, int]) -> bool:
                 level, column, row = address
@@ -156,7 +156,7 @@ def _write_page(desk: Desk, plan: ExportPlan, folder: Path) -> None:
         (folder / ASSOCIATED).mkdir(exist_ok=True)
         (folder / ASSOCIATED / f"{name}.jpg").write_bytes(desk.associated(plan.slide, name))
     with desk.lend(plan.slide) as opened:
-        for level in range(opened.zoom.min_level, plan.max_level + 1):
+        for level in range(opened.facts.zoom.min_level, plan.max_level + 1):
             (folder / TILES / str(level)).mkdir(parents=True)
 
 
@@ -186,7 +186,7 @@ def _addresses(zoom: DeepZoom, max_level: int) -> Iterator[tuple[int, int, int]]
 def _mean_tile_bytes(desk: Desk, index: int, *, level: int) -> float:
     """Return the mean size of tiles spread evenly over a level."""
     with desk.lend(index) as opened:
-        columns, rows = opened.zoom.tiles(level)
+        columns, rows = opened.facts.zoom.tiles(level)
     count = min(SAMPLED_TILES, columns * rows)
     places = [(2 * sample + 1) * columns * rows // (2 * count) for sample in range(count)]
     sizes = [

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64, UInt8
@@ -17,7 +16,9 @@ from torch import Tensor
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.core.shapes import FeatureArray, TileBatch
+from wsi_kd.features.encoder_row import OWN_INTERPOLATION
 from wsi_kd.features.pixels import PIXELS
+from wsi_kd.features.preparation import Preparation, prepare_tiles
 from wsi_kd.features.store import FeatureFile, read_features
 
 COLORS = 3
@@ -164,9 +165,7 @@ def _resized(tiles: TileBatch, edge_px: int) -> TileBatch:
     """Resize as `NetworkEncoder` does when the small encoder is used."""
     if tiles.shape[1] == edge_px:
         return tiles
-    how = cv2.INTER_AREA if edge_px < tiles.shape[1] else cv2.INTER_LINEAR
-    size = (edge_px, edge_px)
-    return np.stack([cv2.resize(np.ascontiguousarray(tile), size, interpolation=how) for tile in tiles])
+    return prepare_tiles(tiles, Preparation(edge_px, edge_px, OWN_INTERPOLATION))
 
 
 def _draw(tiles: int, most: int, *, seed: list[int]) -> Int64[np.ndarray, "chosen"]:
