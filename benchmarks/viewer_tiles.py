@@ -93,14 +93,7 @@ def time_tiles(slide: Path, *, count: int) -> dict[str, float]:
         return buffer
 
     # In turn: whatever else the machine does then slows both.
-    pairs = [
-        (
-            seconds(partial(ours, address)),
-            seconds(partial(theirs, address)),
-            seconds(partial(in_one, address)),
-        )
-        for address in addresses
-    ]
+    pairs = [[seconds(partial(read, address)) for read in (ours, theirs, in_one)] for address in addresses]
     by_viewer, by_generator, by_one = 1e3 * np.median(pairs, axis=0)
     cached = 1e3 * float(np.median([seconds(lambda address=address: ours(address)) for address in addresses]))
     fresh = Desk(viewed, show_labels=False, nursery=nursery)

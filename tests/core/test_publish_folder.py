@@ -66,7 +66,7 @@ def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(RunFailed, match="could not be written"), publish_folder(tmp_path / "file" / "out"):
+    with pytest.raises(BadInput, match="cannot be written"), publish_folder(tmp_path / "file" / "out"):
         pass
 
 

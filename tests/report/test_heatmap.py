@@ -6,7 +6,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from wsi_kd.core.errors import BadInput, RunFailed
+from wsi_kd.core.errors import BadInput
 from wsi_kd.inference.mappings import MAPPINGS, MappedTiles
 from wsi_kd.report.canvas import OUTLINE_COLOR, margins, scale_bar
 from wsi_kd.report.heatmap import draw_heatmap, render_heatmap, render_slide
@@ -200,7 +200,7 @@ def test_any_title_and_any_class_can_be_drawn(title):
 
 def test_an_unwritable_folder_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunFailed, match="heatmap"):
+    with pytest.raises(BadInput, match="heatmap"):
         draw_heatmap(tmp_path / "file" / "heatmap.png", **picture())
 
 

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from matplotlib import colormaps
 
-from wsi_kd.core.errors import RunFailed
+from wsi_kd.core.errors import BadInput
 from wsi_kd.inference.mappings import MAPPINGS, MappedTiles
 from wsi_kd.report.overlay import DARKEST, OPACITY, place_tiles
 from wsi_kd.report.overlay_tiff import TILE_PX, Overlay, overlay_levels, write_overlay_tiff
@@ -137,7 +137,7 @@ def test_equal_overlays_are_equal_files_and_nothing_is_left_beside_them(syntheti
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(synthetic_slide, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunFailed, match=r"o\.ome\.tiff"):
+    with pytest.raises(BadInput, match=r"o\.ome\.tiff"):
         write(tmp_path / "file" / "o.ome.tiff", synthetic_slide("tumor"))
 
 

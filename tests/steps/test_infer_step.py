@@ -11,7 +11,7 @@ from PIL import Image
 from shapely.geometry import box, shape
 
 from wsi_kd.bags.manifest import Manifest, SlideRow, read_manifest
-from wsi_kd.core.errors import BadInput, RunFailed
+from wsi_kd.core.errors import BadInput
 from wsi_kd.core.files import file_hash, read_json
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.features.store import read_features
@@ -271,7 +271,7 @@ def test_broken_drawings_are_listed_before_any_slide(workflow, synthetic_slide, 
 
 def test_an_output_folder_that_is_a_file_is_one_line(workflow, synthetic_slide, tmp_path):
     (tmp_path / "out").write_text("here already")
-    with pytest.raises(RunFailed, match="out"):
+    with pytest.raises(BadInput, match="out"):
         run_infer(
             [_alone(synthetic_slide("tumor"))],
             model_dir=workflow.model_dir,
