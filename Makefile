@@ -59,9 +59,10 @@ demo: $(INSTALLED) $(DEMO_COHORT)
 	$(BIN)/snakemake --cores $(CORES) --configfile configs/demo.yaml --quiet host reason
 	@$(BIN)/wsi-kd summary --config configs/demo.yaml
 
-# Tests start hundreds of processes; where no bytecode may be written, each compiles every source anew.
+# Tests start hundreds of processes; where no bytecode may be written, each compiles every source anew. Files with long
+# tests come first (tests/conftest.py).
 test: $(TESTABLE)
-	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu and not reliability and not cluster" -n $(CORES) --dist loadfile
+	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu and not reliability and not cluster" -n $(CORES) --dist loadfile --no-loadscope-reorder
 
 # Snakemake reads the manifest even to lint; these slides are only looked for, never opened.
 $(LINT_COHORT): Makefile

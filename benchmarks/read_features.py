@@ -128,29 +128,29 @@ def measure_on_disk(folder: Path, *, chosen: argparse.Namespace) -> MeasuredTabl
     with started(memory, settings) as in_memory:
         on_disk = in_memory._replace(train=disk)
         pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-            "bag after bag | np.fromfile": (
+            "bag after bag, np.fromfile": (
                 lambda: [len(disk.features[bag]) for bag in bags],
                 lambda: [len(np.fromfile(path, np.float16)) for path in plain],
             ),
-            "bag after bag | readinto, both into memory that is kept": (
+            "bag after bag, readinto, both into memory that is kept": (
                 lambda: [part.fill([(0, bytes_of(kept))]) for part in parts],
                 lambda: [read_into(path, kept) for path in plain],
             ),
-            f"{DRAWN_TILES} tiles of all bags | memory": (
+            f"{DRAWN_TILES} tiles of all bags, memory": (
                 lambda: disk.features[drawn],
                 lambda: memory.features[drawn],
             ),
-            "batches of an epoch alone | memory": (
+            "batches of an epoch alone, memory": (
                 lambda: [len(packed.labels) for _, packed in shuffled_batches(on_disk)],
                 lambda: [len(packed.labels) for _, packed in shuffled_batches(in_memory)],
             ),
-            "epoch of abmil | memory": (
+            "epoch of abmil, memory": (
                 lambda: teacher_epoch(on_disk, ledger, mining=None),
                 lambda: teacher_epoch(in_memory, ledger, mining=None),
             ),
         }
         table = [[label, *compared(ours, other, chosen.repeats)] for label, (ours, other) in pairs.items()]
-    return measured_table({"from disk | against": "", "s": ".5f", "against s": ".5f", "ratio": ".2f"}, table)
+    return measured_table({"from disk, over": "", "s": ".5f", "against s": ".5f", "ratio": ".2f"}, table)
 
 
 def compared(ours: Callable[[], object], other: Callable[[], object], repeats: int) -> list[float]:

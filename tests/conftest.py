@@ -48,6 +48,12 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with long tests first: of several processes, the one that begins the last file ends last."""
+    long = {one.path for one in items if one.get_closest_marker("workflow") or one.get_closest_marker("slow")}
+    items.sort(key=lambda one: one.path not in long)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Let the annotations of every function's first calls be checked anew in each test."""

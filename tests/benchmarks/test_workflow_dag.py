@@ -6,7 +6,17 @@ import sys
 import pytest
 import yaml
 
-from workflow_dag import command_of_chunk, draw_manifest, draw_run, outputs_of, snakemake, spent, time_split
+from bench_record import measured_table
+from workflow_dag import (
+    COLUMNS,
+    command_of_chunk,
+    draw_manifest,
+    draw_run,
+    outputs_of,
+    snakemake,
+    spent,
+    time_split,
+)
 from wsi_kd.cli.plan import read_plan
 
 SLIDES = 40
@@ -27,6 +37,11 @@ def test_the_drawn_cohort_is_one_that_a_run_accepts(drawn):
     assert len({row.case_id for row in plan.manifest.rows}) == SLIDES / 2
     assert {path.stat().st_size for path in (folder / "slides").iterdir()} == {0}
     assert command_of_chunk(plan)[1:2] == ["mask"]
+
+
+def test_what_is_measured_fits_the_table():
+    row = [10_000, "split", 0.34, 0.336, None, 0.0336]
+    assert measured_table(COLUMNS, [row])["rows"] == [row]
 
 
 def test_every_output_is_told_once(drawn):
