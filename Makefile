@@ -71,7 +71,7 @@ $(LINT_COHORT): Makefile
 
 # The goal table of docs/reliability.md with its full counts, each with its figure.
 reliability: $(TESTABLE)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "reliability and not gpu" -n $(CORES) --dist loadfile
+	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/pytest -m "reliability and not gpu" -n $(CORES) --dist loadfile --no-loadscope-reorder
 
 # Snakemake imports every plugin it finds at each start (1.2 s become 3.5 s): so they stay out of .venv, whose packages
 # the other environment sees.

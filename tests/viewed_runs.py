@@ -1,6 +1,7 @@
 """A small run to look at: drawn slides, made-up scores, written by the code that reads them back."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote
 
 import anyio
@@ -179,7 +180,8 @@ def ask_raw(client, target, *, method="GET", headers=(), gone=False):
     async def call():
         await client.app(scope, receive, send)
 
-    anyio.run(call)
+    with ThreadPoolExecutor(1) as thread:  # after a browser test, its loop goes on in this one
+        thread.submit(anyio.run, call).result()
     found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], found, b"".join(message.get("body", b"") for message in sent[1:])
 

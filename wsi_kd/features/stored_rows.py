@@ -101,6 +101,8 @@ class StoredRows:
 
     def announce(self) -> None:
         """Ask the system to bring the array into its cache; nobody waits for it."""
+        if not hasattr(os, "posix_fadvise"):  # macOS
+            return
         end = self.offset + len(self) * self.row_bytes
         with self._opened() as descriptor:
             for start in range(self.offset, end, ANNOUNCED_BYTES):
