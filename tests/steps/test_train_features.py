@@ -7,7 +7,8 @@ from wsi_kd.bags.rows import RowsOnDisk
 from wsi_kd.bags.splits import Fold
 from wsi_kd.core.errors import BadInput
 from wsi_kd.steps import train_features
-from wsi_kd.steps.train_features import fold_of, have_room, load_parts
+from wsi_kd.steps.split import read_fold
+from wsi_kd.steps.train_features import have_room, load_parts
 from wsi_kd.training.checkpoint import load_model
 
 FOLD = Fold(train=("s00", "s01", "s02"), val=("s12", "s13"), test=())
@@ -64,7 +65,7 @@ def test_the_setting_decides_and_auto_asks_for_room(cohort, monkeypatch, feature
 
 def test_what_cannot_be_loaded_is_named(cohort):
     with pytest.raises(BadInput, match=r"splits\.csv: no fold 1; it holds folds 0 to 0"):
-        fold_of(cohort.splits_path, 1)
+        read_fold(cohort.splits_path, 1)
     (cohort.features_dir / "s01.h5").unlink()
     for features_in in ("auto", "disk"):
         with pytest.raises(BadInput, match="no feature files of: s01"):

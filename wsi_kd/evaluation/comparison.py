@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from scipy.special import ndtri
 
-from wsi_kd.core.ranks import midranks
+from wsi_kd.core.midranks import midranks
 from wsi_kd.evaluation.intervals import PerResample, percentile_interval
 
 SMALLEST_ERROR = 1e-9

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 
 from wsi_kd.core.errors import BadInput, RunFailed
+from wsi_kd.core.file_identity import FileIdentity
 from wsi_kd.core.provenance import check_schema
 from wsi_kd.features.checked_bytes import BLOCK_BYTES, CheckedBytes, read_at
 from wsi_kd.features.header_line import MAX_HEADER_BYTES, parse_header, user_block_bytes
@@ -43,21 +44,6 @@ Piece: TypeAlias = tuple[int, memoryview]
 def bytes_of(array: np.ndarray) -> memoryview:
     """Return the bytes of a contiguous array, to be filled."""
     return array.reshape(-1).view(np.uint8).data
-
-
-class FileIdentity(NamedTuple):
-    """What tells an open file from another one, and from itself with other bytes."""
-
-    device: int
-    inode: int
-    size: int
-    changed_ns: int
-
-    @classmethod
-    def of(cls, descriptor: int) -> "FileIdentity":
-        """Return that of an open file."""
-        found = os.fstat(descriptor)
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +78,7 @@ class StoredRows:
         with self._opened() as descriptor:
             for first, content in pieces:
                 read_at(descriptor, content, self.offset + first * row_bytes)
-            unchanged = FileIdentity.of(descriptor) == self.identity
+            unchanged = FileIdentity.of(os.fstat(descriptor)) == self.identity
         if not unchanged:
             raise RunFailed(
                 f"{self.path}: changed or replaced since it was checked at the start of this training; "
@@ -146,7 +132,7 @@ def check_features(path: Path) -> StoredFeatures:
         line = handle.readline(MAX_HEADER_BYTES)
         header, body_sha256 = parse_header(line, path, remake)
         check_schema(header, "features", where=path, remake=remake)
-        identity = FileIdentity.of(handle.fileno())
+        identity = FileIdentity.of(os.fstat(handle.fileno()))
         content = CheckedBytes(handle.fileno(), head=line.ljust(user_block_bytes(line), b"\0"))
         if content.body_sha256 != body_sha256:
             raise BadInput(f"{path}: changed or damaged since it was written; make it anew with: {remake}")

@@ -5,7 +5,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float64
 
-from wsi_kd.core.ranks import midranks
+from wsi_kd.core.midranks import midranks
 
 Attention: TypeAlias = Float64[np.ndarray, "tiles"]
 

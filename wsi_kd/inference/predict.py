@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput, unknown_name
@@ -94,7 +94,7 @@ def slide_logits(
     student = None
     if output.instance_logits is not None:
         kept = 1 if student_pooling == "max" else top_k
-        student = np.sort(_float64(output.instance_logits), axis=0)[-kept:].mean(axis=0)
+        student = _mean_of_largest(_float64(output.instance_logits), kept)
     return SlideLogits(_float64(output.bag_logits)[0], student)
 
 
@@ -170,11 +170,14 @@ def _instances(features: FeatureArray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(features, dtype=np.uint8 if pixels else np.float32))
 
 
+def _mean_of_largest(logits: TileClassScores, kept: int) -> Float64[np.ndarray, "positives"]:
+    """Return the mean of each class's `kept` largest tile logits, of all where there are fewer."""
+    return np.asarray(np.sort(logits, axis=0)[-kept:].mean(axis=0))
+
+
 def _pooled(logits: TileClassScores, *, student_pooling: str, top_k: int) -> StudentPrediction:
-    ascending = np.sort(logits, axis=0)
     by_max, by_topk = (
-        _softmax(np.concatenate([[0.0], ascending[-kept:].mean(axis=0)]))
-        for kept in (1, min(top_k, len(logits)))
+        _softmax(np.concatenate([[0.0], _mean_of_largest(logits, kept)])) for kept in (1, top_k)
     )
     deployed = by_max if student_pooling == "max" else by_topk
     return StudentPrediction(by_max, by_topk, deployed, _sigmoid(logits))

@@ -1,18 +1,9 @@
 """Is it still the file that was opened? One that is replaced while it is read must not give mixed pixels."""
 
 from pathlib import Path
-from typing import NamedTuple
 
+from wsi_kd.core.file_identity import FileIdentity
 from wsi_kd.slides.protocol import unreadable
-
-
-class FileIdentity(NamedTuple):
-    """What changes when a file is replaced or written to."""
-
-    device: int
-    inode: int
-    size_bytes: int
-    modified_ns: int
 
 
 def identity_of(path: Path) -> FileIdentity:
@@ -22,10 +13,9 @@ def identity_of(path: Path) -> FileIdentity:
         SlideProblem: unreadable, when the file is gone.
     """
     try:
-        found = path.stat()
+        return FileIdentity.of(path.stat())
     except OSError as error:
         raise unreadable(f"cannot be opened ({error.strerror or error}); is it still there?") from None
-    return FileIdentity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def check_unchanged(path: Path, opened: FileIdentity) -> None:

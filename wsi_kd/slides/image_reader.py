@@ -15,8 +15,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from wsi_kd.core.errors import SlideProblem
+from wsi_kd.core.file_identity import FileIdentity
 from wsi_kd.core.units import Box
-from wsi_kd.slides.identity import FileIdentity, identity_of
+from wsi_kd.slides.identity import identity_of
 from wsi_kd.slides.protocol import Background, unreadable
 from wsi_kd.slides.samples import BITS, RGB, RGBA, SampleModel, to_rgb
 from wsi_kd.slides.segment_reader import SegmentReader

@@ -13,11 +13,12 @@ from types import TracebackType
 import openslide
 from openslide import lowlevel
 
+from wsi_kd.core.file_identity import FileIdentity
 from wsi_kd.core.floors import refuse_below
 from wsi_kd.core.shapes import Pixels
 from wsi_kd.core.units import Box
 from wsi_kd.slides.composite import background_color
-from wsi_kd.slides.identity import FileIdentity, check_unchanged, identity_of
+from wsi_kd.slides.identity import check_unchanged, identity_of
 from wsi_kd.slides.ledger import LEDGER
 from wsi_kd.slides.premultiplied import Premultiplied, on_background, read_premultiplied
 from wsi_kd.slides.protocol import WHITE, Background, unreadable

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from wsi_kd.core.errors import WsiKdError
+from wsi_kd.core.file_identity import FileIdentity
 from wsi_kd.core.shapes import Pixels
 from wsi_kd.slides.composite import composite
-from wsi_kd.slides.identity import FileIdentity, check_unchanged, identity_of
+from wsi_kd.slides.identity import check_unchanged, identity_of
 from wsi_kd.slides.ledger import LEDGER
 from wsi_kd.slides.protocol import WHITE, Background, unreadable
 from wsi_kd.slides.segments import LevelGrid, SegmentCache, SegmentSource

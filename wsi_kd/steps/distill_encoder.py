@@ -39,7 +39,7 @@ from wsi_kd.features.tile_cnn import TILE_CNN
 from wsi_kd.settings.distill_encoder import DistillEncoderSettings, TilesSettings
 from wsi_kd.steps.distill_plan import criteria_of, train_plan, weight_schedules_of
 from wsi_kd.steps.encoder import build_encoder
-from wsi_kd.steps.split import read_splits
+from wsi_kd.steps.split import read_fold
 from wsi_kd.training.checkpoint import LoadedModel, load_model
 
 LARGE_KEYS: Final = ("encoder", "encoder_settings", "weights_hash", "feature_dim")
@@ -105,10 +105,7 @@ def draw_slides(data: TilesSettings) -> Fold:
             f"{data.pixels_dir}: no feature files; expected those of a run with embed.encoder: pixels"
         )
     if data.splits is not None:
-        folds = read_splits(data.splits).folds
-        if data.fold >= len(folds):
-            raise BadInput(f"{data.splits}: no fold {data.fold}; it holds folds 0 to {len(folds) - 1}")
-        return folds[data.fold]
+        return read_fold(data.splits, data.fold)
     order = np.random.default_rng([data.seed, DRAW]).permutation(len(found))
     count = max(1, round(data.val * len(found)))
     if count == len(found):

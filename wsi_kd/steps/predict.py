@@ -19,7 +19,7 @@ from wsi_kd.inference.slide_prediction import SLIDE_SCORES, SlidePrediction, sli
 from wsi_kd.inference.tables import BINARY, PredictionRow, tile_table, write_predictions, write_tiles_csv
 from wsi_kd.settings.all import Settings
 from wsi_kd.steps.scored_models import LAST_FOLDER, has_annotations, manifest_rows
-from wsi_kd.steps.split import read_splits
+from wsi_kd.steps.split import read_fold
 from wsi_kd.training.checkpoint import LoadedModel, load_model
 
 MODEL_FACTS = (
@@ -100,10 +100,8 @@ def scored_slides(manifest: Manifest, splits_path: Path, *, fold: int) -> list[t
     Raises:
         BadInput: no such fold, or slides that the manifest does not hold.
     """
-    folds = read_splits(splits_path).folds
-    if not 0 <= fold < len(folds):
-        raise BadInput(f"{splits_path}: no fold {fold}; it holds folds 0 to {len(folds) - 1}")
-    parts = (("val", folds[fold].val), ("test", folds[fold].test))
+    found = read_fold(splits_path, fold)
+    parts = (("val", found.val), ("test", found.test))
     return [(row, part) for part, slide_ids in parts for row in manifest_rows(manifest, slide_ids)]
 
 

@@ -42,8 +42,8 @@ def read_run(results_dir: Path, manifest: Manifest) -> RunInputs:
         BadInput: metrics, statuses, predictions or histories that are missing, damaged or of another version.
     """
     metrics = _read_metrics(results_dir / "evaluation" / "metrics.json")
-    predictions = tuple(_read_predictions(results_dir, metrics))
-    models = tuple(_read_models(results_dir, metrics, predictions))
+    found = tuple(_read_models(results_dir, metrics))
+    models, predictions = tuple(run for run, _ in found), tuple(predicted for _, predicted in found)
     headers = tuple(_model_header(model_folder(results_dir, "models", model=model)) for model in models)
     rows = {row.slide_id: row for row in manifest.rows}
     slides, fingerprints = [], {}
@@ -69,25 +69,13 @@ def _read_metrics(path: Path) -> Metrics:
     return cast("Metrics", metrics)
 
 
-def _read_predictions(results_dir: Path, metrics: Metrics) -> Iterator[ModelPredictions]:
-    """Read the predictions of every measured model, recipe by recipe."""
+def _read_models(results_dir: Path, metrics: Metrics) -> Iterator[tuple[ModelRun, ModelPredictions]]:
     for recipe, measured in metrics["recipes"].items():
         for model in measured["models"]:
             run = ModelRun(recipe, model["seed"], model["fold"], model["epoch"], history={}, test=())
-            yield read_model(model_folder(results_dir, "predictions", model=run), metrics["classes"])
-
-
-def _read_models(
-    results_dir: Path, metrics: Metrics, predictions: Sequence[ModelPredictions]
-) -> Iterator[ModelRun]:
-    """Read the histories of the measured models, whose predictions stand in the same order."""
-    measured = [(recipe, model) for recipe, one in metrics["recipes"].items() for model in one["models"]]
-    for (recipe, model), predicted in zip(measured, predictions, strict=True):
-        run = ModelRun(
-            recipe, model["seed"], model["fold"], model["epoch"], history={}, test=predicted.test_rows
-        )
-        history = _read_history(model_folder(results_dir, "models", model=run) / "history.csv")
-        yield run._replace(history=history)
+            predicted = read_model(model_folder(results_dir, "predictions", model=run), metrics["classes"])
+            history = _read_history(model_folder(results_dir, "models", model=run) / "history.csv")
+            yield run._replace(history=history, test=predicted.test_rows), predicted
 
 
 def _read_history(path: Path) -> dict[str, Float64[np.ndarray, "epochs"]]:

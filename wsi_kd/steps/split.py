@@ -100,6 +100,18 @@ def read_splits(path: Path) -> Splits:
     return Splits(folds, tuple(header["classes"]), rows)
 
 
+def read_fold(path: Path, fold: int) -> Fold:
+    """Read one fold of the splits.
+
+    Raises:
+        BadInput: as `read_splits`; there is no such fold.
+    """
+    folds = read_splits(path).folds
+    if not 0 <= fold < len(folds):
+        raise BadInput(f"{path}: no fold {fold}; it holds folds 0 to {len(folds) - 1}")
+    return folds[fold]
+
+
 def _statuses(manifest: Manifest, status_paths: Sequence[Path]) -> list[StatusRow]:
     """Return one status a slide, in the manifest's order."""
     found = [row for path in status_paths for row in read_status(path)]

@@ -14,7 +14,8 @@ from wsi_kd.core.provenance import stamp
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.models import DISTILLING, TrainSettings
 from wsi_kd.settings.shared_training import not_shared
-from wsi_kd.steps.train_features import fold_of, load_parts
+from wsi_kd.steps.split import read_fold
+from wsi_kd.steps.train_features import load_parts
 from wsi_kd.steps.train_large import load_large, told_of
 from wsi_kd.steps.train_plan import plan_distillation, plan_optimization
 from wsi_kd.steps.train_recipes import RECIPES, recipe_architecture
@@ -74,7 +75,7 @@ def run_train(
     if place is not None:
         _check_shared(settings.train, recipe)
     train, val = load_parts(
-        fold_of(splits_path, fold),
+        read_fold(splits_path, fold),
         manifest,
         features_dir,
         features_in=settings.train.features_in,

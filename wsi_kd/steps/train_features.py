@@ -11,7 +11,6 @@ from wsi_kd.bags.splits import Fold
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.machine import available_memory
 from wsi_kd.core.messages import say
-from wsi_kd.steps.split import read_splits
 
 FeaturesIn: TypeAlias = Literal["auto", "memory", "disk"]
 SHARE_FOR_FEATURES: Final = 0.5
@@ -24,18 +23,6 @@ class Parts(NamedTuple):
 
     train: BagSet
     val: BagSet
-
-
-def fold_of(splits_path: Path, fold: int) -> Fold:
-    """Read one fold of the splits.
-
-    Raises:
-        BadInput: there is no such fold.
-    """
-    folds = read_splits(splits_path).folds
-    if not 0 <= fold < len(folds):
-        raise BadInput(f"{splits_path}: no fold {fold}; it holds folds 0 to {len(folds) - 1}")
-    return folds[fold]
 
 
 def load_parts(

@@ -9,8 +9,9 @@ from typing import Final, TypeAlias
 from weakref import WeakValueDictionary
 
 from wsi_kd.core.errors import SlideProblem, WsiKdError
+from wsi_kd.core.file_identity import FileIdentity
 from wsi_kd.core.records import SlideStatus
-from wsi_kd.slides.identity import FileIdentity, identity_of
+from wsi_kd.slides.identity import identity_of
 from wsi_kd.slides.protocol import unreadable
 from wsi_kd.viewer.opened import Opened
 

@@ -17,10 +17,11 @@ from types import TracebackType
 from typing import Any, Final
 
 from wsi_kd.core.errors import RunFailed, SlideProblem
+from wsi_kd.core.file_identity import FileIdentity
 from wsi_kd.core.records import SlideStatus
 from wsi_kd.slides.frame import SlideFrame
 from wsi_kd.slides.icc import Color
-from wsi_kd.slides.identity import FileIdentity, identity_of
+from wsi_kd.slides.identity import identity_of
 from wsi_kd.slides.protocol import Background, unreadable
 from wsi_kd.viewer.deepzoom import DeepZoom
 from wsi_kd.viewer.opened import SlideFacts, Tile

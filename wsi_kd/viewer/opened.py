@@ -7,11 +7,12 @@ import numpy as np
 import simplejpeg
 
 from wsi_kd.core.errors import SlideProblem, WsiKdError
+from wsi_kd.core.file_identity import FileIdentity
 from wsi_kd.core.shapes import Pixels
 from wsi_kd.slides.associated import associated_names, read_associated
 from wsi_kd.slides.frame import SlideFrame, slide_center_nm
 from wsi_kd.slides.icc import Color, Recolor, recolor
-from wsi_kd.slides.identity import FileIdentity, identity_of
+from wsi_kd.slides.identity import identity_of
 from wsi_kd.slides.mpp import resolve_mpp
 from wsi_kd.slides.protocol import Background, SlideReader
 from wsi_kd.slides.reader import open_slide

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from wsi_kd.core.ranks import midranks
+from wsi_kd.core.midranks import midranks
 
 
 @pytest.mark.parametrize("count", [1, 2, 50, 3000])
