@@ -1,11 +1,11 @@
 """G13: a fault in a table, in settings or in a drawing is one line with its place; nothing is written."""
 
 import resource
-import time
 from pathlib import Path
 
 import pytest
 from bad_files import GEOJSON, GOOD_ROWS, SETTINGS, SPLITS, TABLES, XML, Bad
+from ends_soon import ends_soon
 
 from wsi_kd.bags.manifest import read_manifest
 from wsi_kd.cli.app import run
@@ -70,10 +70,8 @@ def test_a_manifest_whose_parts_leak_or_lack_a_class(folder: Path, case: Bad) ->
 
 
 def test_a_billion_folds_are_refused_before_they_are_drawn(folder: Path) -> None:
-    started = time.process_time()
-    with pytest.raises(BadInput, match="folds"):
+    with ends_soon(), pytest.raises(BadInput, match="folds"):
         read_plan({"run": {"manifest": "slides.csv"}, "split": {"folds": 1_000_000_000}})
-    assert time.process_time() - started < 1.0
 
 
 @pytest.mark.parametrize("case", named(SETTINGS))
@@ -96,12 +94,12 @@ def test_a_bad_geojson(folder: Path, capsys, case: Bad) -> None:
 @pytest.mark.parametrize("case", named(XML))
 def test_a_bad_xml(folder: Path, capsys, case: Bad) -> None:
     (folder / "bad.xml").write_bytes(case.content)
-    started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    line = told(capsys, ["annotations", "convert", "bad.xml", "out.geojson"])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with ends_soon():
+        line = told(capsys, ["annotations", "convert", "bad.xml", "out.geojson"])
     check(line, case, "bad.xml")
     assert "root:" not in line
-    assert time.process_time() - started < 1.0
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 50 * MIB
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 500 * MIB  # bombs: 3 GB
 
 
 def test_what_is_odd_and_fine(folder: Path) -> None:
