@@ -43,6 +43,16 @@ def make_bags(
     )
 
 
+def shuffled_bags(bags: BagSet) -> BagSet:
+    """Return the same bags, the instances of each in an order of chance that is the same in every call."""
+    chance = np.random.default_rng(0)
+    spans = zip(bags.offsets[:-1], bags.offsets[1:], strict=True)
+    order = np.concatenate([chance.permutation(np.arange(start, end)) for start, end in spans])
+    return bags._replace(
+        features=bags.features[order], tile_labels=bags.tile_labels[order], coords=bags.coords[order]
+    )
+
+
 def fold_parts(
     bags: BagSet, cases: Sequence[str], *, folds: int, seed: int, fold: int, part: str = "test"
 ) -> Parts:

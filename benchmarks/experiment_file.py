@@ -65,6 +65,8 @@ class SlideFamily(Section):
     settings: Path
     """Settings file of the run, relative to the working folder."""
     folds: int = Field(ge=3)
+    shuffled: bool = False
+    """Deal the tiles of each slide in an order of chance: where their order tells the truth, a teacher reads it."""
 
 
 class Method(Section):

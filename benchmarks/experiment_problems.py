@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from bag_parts import Parts, fold_parts
+from bag_parts import Parts, fold_parts, shuffled_bags
 from experiment_file import GaussianFamily, ImageFamily, SlideFamily, TableFamily
 from gaussian_bags import FIRST_SEED, GaussianProblem, draw_bags
 from image_bags import TEST_SHARE, bags_of_images, draw_image_bags
@@ -106,7 +106,7 @@ def _table_parts(family: TableFamily, draw: Draw) -> Parts:
 
 
 def _slide_parts(family: SlideFamily, draw: Draw) -> Parts:
-    bags, cases = _embedded_slides(family.settings)
+    bags, cases = _embedded_slides(family.settings, shuffled=family.shuffled)
     return fold_parts(bags, cases, folds=family.folds, seed=draw.seed, fold=draw.fold, part=draw.part)
 
 
@@ -126,11 +126,12 @@ class EmbeddedSlides(NamedTuple):
 
 
 @cache
-def _embedded_slides(settings: Path) -> EmbeddedSlides:
+def _embedded_slides(settings: Path, *, shuffled: bool) -> EmbeddedSlides:
     run = read_settings(settings).run
     manifest = read_manifest(run.manifest, slides_dir=run.slides_dir, classes=run.classes)
     bags = load_bags(run.results_dir / "features", manifest.rows, manifest.classes)
-    return EmbeddedSlides(bags, tuple(row.case_id for row in manifest.rows))
+    cases = tuple(row.case_id for row in manifest.rows)
+    return EmbeddedSlides(shuffled_bags(bags) if shuffled else bags, cases)
 
 
 @cache

@@ -118,7 +118,7 @@ def test_the_shipped_files_are_valid_and_ask_for_five_seeds(path):
     assert experiment.seeds == (0, 1, 2, 3, 4)
     assert problem_names(experiment.problem)
     assert set(experiment.baselines) <= set(BASELINES)
-    assert experiment.methods["ABMIL"].recipe == "abmil"
+    assert experiment.methods[experiment.compare_with].recipe == "abmil"
 
 
 def test_only_the_named_methods_are_measured(tmp_path):

@@ -62,7 +62,9 @@ def test_image_parts_are_features_of_the_images_that_were_drawn(tmp_path):
     assert parts.scored.tile_labels.reshape(4, 10).sum(axis=1).tolist() == [2, 2, 0, 0]
 
 
-def test_embedded_slides_are_cut_by_patient(tmp_path):
+@pytest.fixture
+def embedded(tmp_path):
+    """Eighteen slides of sixteen patients, as a run leaves them."""
     (tmp_path / "slides").mkdir()
     lines = ["slide_id,path,label,case_id"]
     for index in range(18):
@@ -75,8 +77,33 @@ def test_embedded_slides_are_cut_by_patient(tmp_path):
     (tmp_path / "slides.csv").write_text("\n".join(lines) + "\n")
     run = {"manifest": f"{tmp_path}/slides.csv", "results_dir": f"{tmp_path}/run"}
     (tmp_path / "run.yaml").write_text(json.dumps({"run": {**run, "classes": ["normal", "tumor"]}}))
-    family = SlideFamily(family="slides", settings=tmp_path / "run.yaml", folds=4)
-    tested = []
+    return SlideFamily(family="slides", settings=tmp_path / "run.yaml", folds=4)
+
+
+def test_shuffled_tiles_keep_their_slide_truth_and_place(embedded):
+    plain = draw_parts(embedded, draw("run")).train
+    dealt = draw_parts(embedded.model_copy(update={"shuffled": True}), draw("run")).train
+    again = draw_parts(embedded.model_copy(update={"shuffled": True}), draw("run", seed=0)).train
+    np.testing.assert_array_equal(dealt.features, again.features)
+    np.testing.assert_array_equal(dealt.offsets, plain.offsets)
+    moved = 0
+    for start, end in zip(plain.offsets[:-1], plain.offsets[1:], strict=True):
+        tiles = [
+            sorted(
+                (tuple(place), int(truth), row.tobytes())
+                for place, truth, row in zip(
+                    bags.coords[start:end], bags.tile_labels[start:end], bags.features[start:end], strict=True
+                )
+            )
+            for bags in (plain, dealt)
+        ]
+        assert tiles[0] == tiles[1]
+        moved += not np.array_equal(plain.coords[start:end], dealt.coords[start:end])
+    assert moved > len(plain.slide_ids) / 2
+
+
+def test_embedded_slides_are_cut_by_patient(embedded, tmp_path):
+    family, tested = embedded, []
     for fold in range(4):
         parts = draw_parts(family, draw("run", seed=3, fold=fold))
         cases = [
