@@ -118,6 +118,7 @@ bench-speed: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/infer_time.py --without-encoder --sizes 1k 10k --json $(QUICK)/infer_memory.json
 	$(BIN)/python benchmarks/several_cards.py --edge-px 4096 --slides 2 --turns 1 --json $(QUICK)/several_cards.json
 	$(BIN)/python benchmarks/train_resident.py --json $(QUICK)/train_resident.json
+	$(BIN)/python benchmarks/train_processes.py --quick --turns 1 --json $(QUICK)/train_processes.json
 	$(BIN)/python benchmarks/performance_page.py --folder $(QUICK) --out $(QUICK)/performance.md
 
 # The tables of docs/performance.md, from what their commands left with --json results/bench/<name>.json.

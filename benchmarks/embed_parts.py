@@ -16,6 +16,7 @@ from torch import nn
 
 from wsi_kd.core.device import choose_device, matmul_dtype
 from wsi_kd.core.errors import SlideProblem
+from wsi_kd.core.memory import freed_memory_kept
 from wsi_kd.core.shapes import Coords, FeatureArray, TileBatch
 from wsi_kd.features.embed import embed_slides
 from wsi_kd.features.embed_line import READ_TILES
@@ -185,7 +186,7 @@ def whole_line(
 
 
 def embed_only(encoder: Encoder, *, tiles: int, workers: int) -> Callable[[], int]:
-    """Encode random tiles from memory, as the line hands them over."""
+    """Encode random tiles from memory, as the line hands them over; freed memory is kept, as there."""
     rng = np.random.default_rng(0)
     if not isinstance(encoder, PreparedEncoder):
         pixels = rng.integers(0, 256, (READ_TILES, TILE_PX, TILE_PX, 3), dtype=np.uint8)
@@ -200,6 +201,7 @@ def embed_only(encoder: Encoder, *, tiles: int, workers: int) -> Callable[[], in
     batch = encoder.batch_array(BATCH)
     batch[...] = rng.integers(0, 256, batch.shape, dtype=np.uint8)
 
+    @freed_memory_kept()
     def in_batches() -> int:
         begun, batches = [], max(1, tiles // BATCH)
         for _ in range(batches):
@@ -219,6 +221,7 @@ def bare_network(encoder: NetworkEncoder, *, tiles: int) -> Callable[[], int]:
     pixels = torch.randn(shape).to(dtype).to(memory_format=torch.channels_last)
     passes = max(1, tiles // CPU_PASS_TILES)
 
+    @freed_memory_kept()
     @torch.inference_mode()
     def run() -> int:
         for _ in range(passes):

@@ -39,7 +39,6 @@ from embed_profile import PROFILE_COLUMNS, profile_rows
 from large_slide import draw_large_slide
 from wsi_kd.core.files import publish_json
 from wsi_kd.core.machine import usable_cpus
-from wsi_kd.core.memory import freed_memory_kept
 from wsi_kd.features.encoders import Encoder, PreparedEncoder
 from wsi_kd.features.network_encoder import NetworkEncoder
 
@@ -83,7 +82,7 @@ def measure(name: str, slide: Path, chosen: argparse.Namespace) -> dict[str, lis
     }
     if isinstance(encoder, NetworkEncoder):
         parts[NETWORK] = bare_network(encoder, tiles=rates)
-    for work in parts.values():  # memory, threads and kernels are there from now on
+    for work in parts.values():  # libraries are loaded and kernels chosen from now on
         work()
     return in_turns(parts, turns=chosen.turns)
 
@@ -129,14 +128,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(usable_cpus())
     rows: list[list[Value]] = []
     profiles: list[list[Value]] = []
-    with freed_memory_kept():
-        for name in chosen.encoders:
-            found = list(rows_of(name, measure(name, slide, chosen)))
-            spent = list(profile(name, slide, chosen))
-            rows, profiles = rows + found, profiles + spent
-            _tell(found, COLUMNS)
-            _tell(spent, PROFILE_COLUMNS)
-        startup = start_up_ms(slide, TakingTiles(), slides=chosen.slides, tiles=64, workers=chosen.workers)
+    for name in chosen.encoders:
+        found = list(rows_of(name, measure(name, slide, chosen)))
+        spent = list(profile(name, slide, chosen))
+        rows, profiles = rows + found, profiles + spent
+        _tell(found, COLUMNS)
+        _tell(spent, PROFILE_COLUMNS)
+    startup = start_up_ms(slide, TakingTiles(), slides=chosen.slides, tiles=64, workers=chosen.workers)
     print(f"a slide of 64 tiles costs {startup:.1f} ms beyond its tiles (of one among {chosen.slides})")
     on_gpu = gpu_rows() if torch.cuda.is_available() else []
     print("GPU: " + (f"{len(on_gpu)} rows" if on_gpu else "skipped, torch sees none"))

@@ -66,7 +66,7 @@ class SlideFamily(Section):
     """Settings file of the run, relative to the working folder."""
     folds: int = Field(ge=3)
     shuffled: bool = False
-    """Deal the tiles of each slide in an order of chance: where their order tells the truth, a teacher reads it."""
+    """Deal each slide's tiles in an order of chance, where a teacher could read the truth in theirs."""
 
 
 class Method(Section):

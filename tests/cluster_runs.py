@@ -1,6 +1,7 @@
 """Snakemake through the SLURM profile: the call, what is queued, and what a finished run holds."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -61,6 +62,35 @@ def run_here(folder: Path, *extra: str, variables: Mapping[str, str] | None = No
         env={**os.environ, **(variables or {})},
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def start(folder: Path, log: str, *, variables: Mapping[str, str] | None = None) -> subprocess.Popen:
+    """Start the workflow in `folder` on the cluster."""
+    with (folder / log).open("w") as said:
+        return subprocess.Popen(
+            command(folder),
+            cwd=folder,
+            stdout=said,
+            stderr=said,
+            env={**environment(), **(variables or {})},
+            start_new_session=True,
+        )
+
+
+def kill_the_run(folder: Path, *, variables: Mapping[str, str] | None = None) -> dict[Path, int]:
+    """SIGKILL Snakemake as soon as masks are published, and take its jobs off the queue.
+
+    Returns the masks that were published, with their times.
+    """
+    with start(folder, "first.log", variables=variables) as run:
+        wait_for(lambda: list(folder.glob("out/masks/[!.]*.geojson")), alive=run)
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait(timeout=LIMIT_S)
+    for job in queued(""):
+        subprocess.run(["scancel", "--signal=KILL", "--full", job.job], check=False, capture_output=True)
+        subprocess.run(["scancel", job.job], check=False, capture_output=True)
+    published = folder.glob("out/masks/[!.]*.geojson")
+    return {path: path.stat().st_mtime_ns for path in published}
 
 
 def queued(rule: str) -> list[Queued]:

@@ -24,8 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-LIMIT_S = 120.0
-ORPHANS_MAY_LIVE_S = 2.0
+LIMIT_S = 600.0
+ORPHANS_MAY_LIVE_S = 30.0
 PIPE_BYTES = 1 << 20
 """What a command may say before it waits for a reader."""
 
@@ -38,7 +38,7 @@ class Ended(NamedTuple):
     err: str
     seconds: float
     orphans: int
-    """Processes that it had started and that went on for two seconds after its end."""
+    """Processes that it had started and that went on for half a minute after its end."""
 
 
 class CommandServer:

@@ -1,14 +1,18 @@
 """Fixtures for the whole suite; shapes and types are checked at run time while tests run."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checked_calls import begin_test
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
+from same_start import begin_alike, begun_apart
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+for terminal in ("COLUMNS", "LINES", "FORCE_COLOR", "PY_COLORS", "CLICOLOR_FORCE", "GITHUB_ACTIONS"):
+    os.environ.pop(terminal, None)  # what is printed is compared as it stands in a pipe of the usual width
 
 CHECKED = [
     "slides",
@@ -44,6 +48,12 @@ install_import_hook([*(f"wsi_kd.{name}" for name in CHECKED), *BENCHMARKS], "che
 
 pytest_plugins = ["synthetic"]
 
+# The same examples in every run, and no clock: a machine that stands still for a second is no fault.
+settings.register_profile(
+    "tests", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
@@ -56,8 +66,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Let the annotations of every function's first calls be checked anew in each test."""
-    begin_test()
+    """Begin each test as if it were the first."""
+    begin_alike()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Iterator[None]:
+    """Make what tests share alike, whichever of them asks first, and let that one's own draws be."""
+    if fixturedef.scope == "function":
+        return (yield)
+    with begun_apart():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -160,4 +160,4 @@ def served(viewed: Viewed, *, show_labels: bool = False) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}/?token={access.token}"
         finally:
             server.should_exit = True
-            thread.join(timeout=10)
+            thread.join(timeout=60)

@@ -4,6 +4,7 @@ from collections import Counter
 from functools import cache
 
 import numpy as np
+from checked_precision import drawn_line
 from hostile_texts import hostile
 from reporting_parts import made_sources
 
@@ -275,6 +276,7 @@ class RunMaker:
             git=self.text("abc"),
             commands=(self.text("snakemake"),),
             reporting=self.reporting(models, metrics),
+            precision=(drawn_line(self.text, self.recipes[0]),),
         )
 
     def reporting(self, models, metrics):

@@ -27,7 +27,7 @@ SETTINGS: dict[str, Any] = {
     "evaluate": {"bootstrap_samples": 100},
     "report": {"gallery_slides": 2, "heatmap_px": 200},
 }
-LIMIT_S = 600
+LIMIT_S = 1800
 
 
 class Done(NamedTuple):

@@ -155,7 +155,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         "print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300
     )
     code, loaded = json.loads(done.stderr)
     assert code == 0
@@ -167,7 +167,7 @@ def test_training_and_scoring_load_no_slide_reader_and_no_scikit_learn() -> None
     """Each of a run's models has a job of its own, which paid more than a second for them."""
     program = "import sys, wsi_kd.steps.train, wsi_kd.steps.predict; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300
     )
     loaded = set(done.stdout.split())
     assert {"torch", "h5py"} <= loaded

@@ -53,7 +53,7 @@ def new_context(browser: Browser) -> Callable[[], AbstractContextManager[Browser
     @contextmanager
     def new() -> Iterator[BrowserContext]:
         context = browser.new_context(viewport=SIZE, color_scheme="light", reduced_motion="reduce")
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(120_000)
         yield context
         context.close()
 

@@ -100,11 +100,16 @@ def test_late_answers_of_a_slide_that_was_left_are_dropped(watched, viewer_url) 
     watched.open(viewer_url, "normal")
     page.keyboard.press("j")
     page.wait_for_function("() => viewer.slide.slide_id === 'tumor' && viewer.details !== null")
-    page.wait_for_timeout(100)
+    for _ in range(1200):
+        if held:
+            break
+        page.wait_for_timeout(100)
     page.keyboard.press("j")
     watched.ready("bounds")
     shown = page.evaluate("viewer.overlay.scores.mappings[0].values")
-    held[0].continue_()
+    with page.expect_response("**/api/slides/1/scores?*") as late:
+        held[0].continue_()
+    late.value.finished()
     page.wait_for_timeout(200)
     assert page.evaluate("viewer.overlay.scores.mappings[0].values") == shown
     assert page.evaluate("document.documentElement.dataset.ready") == "bounds"

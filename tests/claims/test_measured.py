@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import pytest
 import torch
@@ -26,11 +27,12 @@ def test_figures_do_not_depend_on_what_was_drawn_before() -> None:
     [(good, True, []), (bad, False, ["KD - CE"]), (undefined, False, ["KD - CE"]), (unchecked, False, [])],
 )
 def test_a_claim_passes_if_it_has_checks_and_all_hold(run, passed, failed) -> None:
+    started = time.perf_counter()
     measured = measure(drawn_claim(run), seeds=2)
     assert measured.passed is passed
     assert [check.says for check in measured.failed] == failed
     assert measured.seeds == 2
-    assert 0 <= measured.seconds < 5
+    assert 0 <= measured.seconds < time.perf_counter() - started + 1.0  # it may be rounded
 
 
 def test_the_json_form_comes_back_whole() -> None:

@@ -7,7 +7,15 @@ import yaml
 
 from wsi_kd.cli import diagnosis
 from wsi_kd.cli.app import run
-from wsi_kd.cli.diagnosis import State, check_disk, check_drawings, check_folds, check_manifest, compare
+from wsi_kd.cli.diagnosis import (
+    State,
+    check_copies,
+    check_disk,
+    check_drawings,
+    check_folds,
+    check_manifest,
+    compare,
+)
 from wsi_kd.settings.all import parse_settings
 
 
@@ -61,13 +69,13 @@ def test_folds_and_drawings_are_looked_at(tmp_path, synthetic_cohort):
 
 
 def test_the_need_of_disk_follows_from_the_slides(tmp_path, monkeypatch, synthetic_slide):
-    """1024 x 768 px at 0.5 um/px are 3 x 4 = 12 tiles of 256 px; two slides, 100 bytes a tile."""
+    """1024 x 768 px at 0.5 um/px are 3 x 4 = 12 tiles of 256 px, 100 bytes each; a slide 64 KiB beside."""
     normal, tumor = synthetic_slide("normal").path, synthetic_slide("tumor").path
     (tmp_path / "slides.csv").write_text(f"slide_id,path,label\na,{normal},normal\nb,{tumor},tumor\n")
     run_section = {"manifest": str(tmp_path / "slides.csv"), "results_dir": str(tmp_path / "out/deep")}
     settings = parse_settings({"run": run_section}, where="test")
     _, manifest = check_manifest(settings)
-    needed = 2 * 12 * 100
+    needed = 2 * (12 * 100 + 65536)
 
     def state_with(free: int) -> State:
         monkeypatch.setattr(diagnosis.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
@@ -76,3 +84,36 @@ def test_the_need_of_disk_follows_from_the_slides(tmp_path, monkeypatch, synthet
     assert state_with(needed) is State.OK
     assert state_with(needed - 1) is State.WARNING
     assert state_with(needed // 10 - 1) is State.BROKEN
+
+
+def manifest_of(folder, *lines):
+    (folder / "slides.csv").write_text("\n".join(["slide_id,path,label,case_id", *lines]) + "\n")
+    settings = parse_settings({"run": {"manifest": str(folder / "slides.csv")}}, where="test")
+    return check_manifest(settings)
+
+
+def test_copies_of_a_slide_are_told_and_files_of_another_size_or_content_are_none(tmp_path):
+    for name, content in {"a": b"one", "b": b"two", "d": b"longer"}.items():
+        (tmp_path / f"{name}.svs").write_bytes(content)
+    shutil.copy(tmp_path / "a.svs", tmp_path / "c.svs")
+    (tmp_path / "e.svs").symlink_to("d.svs")
+    rows = [f"{name},{name}.svs,{'normal' if name in 'ab' else 'tumor'},case_{name}" for name in "abcde"]
+    _, manifest = manifest_of(tmp_path, *rows)
+    check = check_copies(manifest)
+    assert check.state is State.WARNING
+    assert "several ids: a = c, d = e;" in check.found
+    assert check_copies(manifest._replace(rows=manifest.rows[:2])).state is State.OK
+
+
+def test_the_negative_class_and_a_manifest_without_patients_are_told(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.svs").write_bytes(name.encode())
+    check, _ = manifest_of(tmp_path, "a,a.svs,benign,p1", "b,b.svs,g3,p1", "c,c.svs,g4,p2")
+    assert (check.state, check.found) == (
+        State.OK,
+        "3 slides of 2 cases; classes: benign (negative), g3, g4",
+    )
+    check, _ = manifest_of(tmp_path, "a,a.svs,benign,", "b,b.svs,g3,", "c,c.svs,g4,c")
+    assert check.state is State.WARNING
+    assert "no patient is named" in check.found
+    assert check.remedy == "fill the column case_id"

@@ -1,4 +1,4 @@
-"""A SLURM of two nodes on this machine, and a small cohort."""
+"""A SLURM of two nodes on this machine, a storage server, and a small cohort."""
 
 import shutil
 import subprocess
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cluster_buckets import Bucket, filled_bucket
 from cluster_runs import run_here
 from snakemake_runs import draw_odd_cohort
 
@@ -28,6 +29,13 @@ def slurm() -> Iterator[None]:
 def small_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `cohort/slides.csv`: twelve good slides and one of each odd kind."""
     return draw_odd_cohort(tmp_path_factory.mktemp("cluster") / "drawn")
+
+
+@pytest.fixture(scope="session")
+def bucket(small_cohort: Path) -> Iterator[Bucket]:
+    """The small cohort's slides in a bucket."""
+    with filled_bucket(small_cohort) as bucket:
+        yield bucket
 
 
 @pytest.fixture(scope="session")

@@ -1,68 +1,13 @@
 """workflow/profiles/s3: slides in a bucket of a server of our own (moto), results beside the run."""
 
-import csv
-import shutil
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from cluster_buckets import BUCKET, FOLDER, Bucket, copies_in, rows_of, without_slides
 from cluster_runs import contents, run_here
 from snakemake_runs import ROOT, Done
 
 pytestmark = pytest.mark.cluster
-
-BUCKET, FOLDER = "scans", "2024/spring"
-COPIES = ".snakemake/storage"
-
-
-class Bucket(NamedTuple):
-    """The server and what the workflow must know of it."""
-
-    client: object
-    variables: dict[str, str]
-
-
-@pytest.fixture(scope="module")
-def bucket(small_cohort):
-    server_module = pytest.importorskip("moto.server", reason="s3: moto is not installed; run make cluster")
-    boto3 = pytest.importorskip("boto3", reason="s3: boto3 is not installed; run make cluster")
-    server = server_module.ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    secret = {
-        "ACCESS_KEY": "of-the-test",
-        "SECRET_KEY": "of-the-test",
-        "ENDPOINT_URL": f"http://{host}:{port}",
-    }
-    client = boto3.client(
-        "s3",
-        endpoint_url=secret["ENDPOINT_URL"],
-        aws_access_key_id=secret["ACCESS_KEY"],
-        aws_secret_access_key=secret["SECRET_KEY"],
-        region_name="us-east-1",
-    )
-    client.create_bucket(Bucket=BUCKET)
-    for row in rows_of(small_cohort):
-        client.upload_file(str(small_cohort / "cohort" / row["path"]), BUCKET, f"{FOLDER}/{row['path']}")
-    named = {f"SNAKEMAKE_STORAGE_S3_{name}": value for name, value in secret.items()}
-    yield Bucket(client, named)
-    server.stop()
-
-
-def rows_of(folder: Path) -> list[dict[str, str]]:
-    with (folder / "cohort/slides.csv").open(newline="") as handle:
-        return list(csv.DictReader(handle))
-
-
-def without_slides(drawn: Path, folder: Path) -> Path:
-    """Copy a cohort; its slides stay behind, and the manifest tells their addresses."""
-    shutil.copytree(drawn, folder, ignore=shutil.ignore_patterns("*.tiff"))
-    rows = [{**row, "path": f"s3://{BUCKET}/{FOLDER}/{row['path']}"} for row in rows_of(drawn)]
-    with (folder / "cohort/slides.csv").open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    return folder
 
 
 def run(folder: Path, bucket: Bucket, *extra: str) -> Done:
@@ -88,7 +33,7 @@ def test_a_run_on_slides_in_storage_equals_one_on_local_slides(fetched, local_ru
 def test_no_slide_stays_behind(fetched):
     folder, done = fetched
     assert done.out.count("Removing local copy") + done.err.count("Removing local copy") > 0
-    assert [path for path in (folder / COPIES).rglob("*") if path.is_file()] == []
+    assert copies_in(folder) == []
 
 
 def test_a_second_run_has_nothing_to_do(fetched, bucket):

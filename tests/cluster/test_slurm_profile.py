@@ -8,16 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from cluster_runs import (
-    LIMIT_S,
-    Queued,
-    command,
-    contents,
-    environment,
-    processes,
-    queued,
-    wait_for,
-)
+from cluster_runs import LIMIT_S, Queued, contents, kill_the_run, processes, queued, start, wait_for
 from snakemake_runs import ODD
 
 from wsi_kd.steps.status import read_status
@@ -35,26 +26,6 @@ class Killed(NamedTuple):
     """Files that were published when the run's own process was killed, with their times."""
     jobs: list[Queued]
     """All jobs of the second run."""
-
-
-def start(folder: Path, log: str) -> subprocess.Popen:
-    with (folder / log).open("w") as said:
-        return subprocess.Popen(
-            command(folder), cwd=folder, stdout=said, stderr=said, env=environment(), start_new_session=True
-        )
-
-
-def kill_the_run(folder: Path) -> dict[Path, int]:
-    """SIGKILL Snakemake as soon as masks are published, and take its jobs off the queue."""
-    with start(folder, "first.log") as run:
-        wait_for(lambda: list(folder.glob("out/masks/[!.]*.geojson")), alive=run)
-        os.killpg(run.pid, signal.SIGKILL)
-        run.wait(timeout=LIMIT_S)
-    for job in queued(""):
-        subprocess.run(["scancel", "--signal=KILL", "--full", job.job], check=False, capture_output=True)
-        subprocess.run(["scancel", job.job], check=False, capture_output=True)
-    published = folder.glob("out/masks/[!.]*.geojson")
-    return {path: path.stat().st_mtime_ns for path in published}
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ def test_json_lines_carry_time_level_command_slide_and_message(capsys):
     assert shown.out == ""
     lines = json_lines(shown.err)
     now = datetime.now(UTC)
-    assert all(now - datetime.fromisoformat(line.pop("time")) < timedelta(seconds=30) for line in lines)
+    assert all(now - datetime.fromisoformat(line.pop("time")) < timedelta(minutes=10) for line in lines)
     said = {"level": "info", "command": "mask"}
     warned = {"level": "warning", "command": "mask"}
     assert lines == [
@@ -207,7 +207,7 @@ def test_help_names_the_options_and_starts_without_progress_bars():
         "print(code, 'rich.progress' in sys.modules, file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stderr == "0 False\n"
     assert "--quiet" in done.stdout

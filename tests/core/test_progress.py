@@ -39,7 +39,7 @@ def seen_in_a_terminal(arguments: list[str]) -> tuple[str, str]:
     )
     os.close(its)
     drawn = b""
-    while select.select([mine], [], [], 30)[0]:
+    while select.select([mine], [], [], 120)[0]:
         try:
             part = os.read(mine, 4096)
         except OSError:  # Linux says so when the program has closed its end
@@ -50,7 +50,7 @@ def seen_in_a_terminal(arguments: list[str]) -> tuple[str, str]:
     assert job.stdout is not None
     out = job.stdout.read().decode()
     job.stdout.close()
-    assert job.wait(timeout=30) == 0
+    assert job.wait(timeout=300) == 0
     os.close(mine)
     return out, drawn.decode()
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from wsi_kd.evaluation.summary import summary_lines
+from wsi_kd.evaluation.summary import FLAT, summary_lines
 
 
 def _metric(estimate, interval=(0.8, 0.95), reason=""):
@@ -68,3 +68,15 @@ def test_every_score_its_interval_and_the_report_are_told():
         "Research only.",
         "report: results/report/index.html",
     ]
+
+
+def test_an_interval_without_width_is_said_to_be_no_certainty():
+    metrics = {
+        "cohort": {"slides": 4, "cases": 4, "flow": {"ok": 4}},
+        "recipes": {},
+        "baselines": {"bag_mean": {"pooled": {"roc_auc": _metric(1.0, (1.0, 1.0))}}},
+        "research_only": "Research only.",
+    }
+    assert summary_lines(metrics, report_path=Path("x"))[-3:] == [FLAT, "Research only.", "report: x"]
+    metrics["baselines"]["bag_mean"]["pooled"]["roc_auc"] = _metric(1.0, (None, None), "too few cases")
+    assert FLAT not in summary_lines(metrics, report_path=Path("x"))

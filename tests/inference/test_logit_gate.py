@@ -18,7 +18,7 @@ def change_of(found, *, exact=1.0, rounded=1.0, stored=1.0):
 
 
 def slide_of(slide_id, *changes, cosine=1.0, stored=1.0):
-    return SlideChange(slide_id, 5, cosine, stored, changes)
+    return SlideChange(slide_id, 5, cosine, (cosine + 1) / 2, stored, changes)
 
 
 def logits_of(*teacher, student=None):

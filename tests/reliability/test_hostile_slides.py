@@ -1,6 +1,6 @@
 """G1: every hostile slide ends with its status and one line; no traceback, no signal, no endless read.
 
-Each command runs in a child with a gigabyte more memory than it begins with, for ten seconds at most.
+Each command runs in a child with a gigabyte more memory than it begins with, for a minute at most.
 """
 
 import re

@@ -10,7 +10,7 @@ import pytest
 from planted_defects import DEFECTS, Defect
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-LIMIT_S = 600
+LIMIT_S = 1800
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,13 @@
 """G1, G2: a library that crashes, hangs, swells or is killed over one slide costs that slide alone."""
 
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import crashing_reader
@@ -18,11 +20,12 @@ from wsi_kd.features.store import read_header
 from wsi_kd.slides.ledger import Call, Ledger
 from wsi_kd.steps.status import read_status
 
+LONGEST_S = 120
 SETTINGS = '{"tile": {"tile_px": 64, "tile_mpp": 1}}'
 DEADLY = {
     "crash": r"crashes the library that does it (SIGSEGV)",
     "abort": r"crashes the library that does it (SIGABRT)",
-    "hang": "a call has not come back for 4 s",
+    "hang": "a call has not come back for 20 s",
     "swell": "asks for more than 0.5 GiB of memory",
     "kill": "ends in a SIGKILL",
 }
@@ -123,27 +126,31 @@ def test_a_static_view_of_a_deadly_slide_is_refused_and_nothing_is_written(tmp_p
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_to_the_guard_ends_the_command_as_if_nobody_stood_before_it(tmp_path, number, code):
-    """Works in short pieces: what arrives just before one long sleep begins is heard when that is over."""
+    """Works in short pieces: what arrives just before one long sleep begins is heard when that is over.
+
+    It would work for ten minutes; who waits for two sees that it was told to stop.
+    """
     program = (
         "import sys, time; from wsi_kd.cli import app\n"
         "def slow(*_, **__):\n    print('working', flush=True)\n"
-        "    for _ in range(900):\n        time.sleep(0.1)\n"
+        "    for _ in range(6000):\n        time.sleep(0.1)\n"
         "app.app = slow\napp.main(['mask'])\n"
     )
     job = subprocess.Popen([*HEARING, sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert job.stdout is not None
     with job.stdout:
         assert job.stdout.readline() == "working\n"
-        started = time.monotonic()
         job.send_signal(number)
-        assert job.wait(timeout=60) == code
-    assert time.monotonic() - started < 25
+        try:
+            assert job.wait(timeout=LONGEST_S) == code
+        finally:
+            job.kill()
 
 
 def test_a_command_whose_guard_is_killed_dies_too(tmp_path):
     program = (
         "import os, time; from wsi_kd.cli import app\n"
-        "def slow(*_, **__):\n    print(os.getpid(), flush=True)\n    time.sleep(90)\n"
+        "def slow(*_, **__):\n    print(os.getpid(), flush=True)\n    time.sleep(600)\n"
         "app.app = slow\napp.main(['mask'])\n"
     )
     job = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
@@ -152,10 +159,13 @@ def test_a_command_whose_guard_is_killed_dies_too(tmp_path):
         worker = int(job.stdout.readline())
         assert worker != job.pid
         job.kill()
-        assert job.wait(timeout=60) == -signal.SIGKILL
-        started = time.monotonic()
-        assert job.stdout.read() == ""  # ends when the last that holds the pipe is gone
-    assert time.monotonic() - started < 25
+        assert job.wait(timeout=LONGEST_S) == -signal.SIGKILL
+        try:
+            assert select.select([job.stdout], [], [], LONGEST_S)[0]
+            assert job.stdout.read() == ""  # ends when the last that holds the pipe is gone
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
 
 
 def test_the_ledger_tells_calls_under_way_then_the_latest(tmp_path):

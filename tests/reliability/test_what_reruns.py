@@ -25,7 +25,8 @@ Change: TypeAlias = Callable[[Path], None]
 TWO_CHUNKS = {**SETTINGS, "run": {**SETTINGS["run"], "slides_per_job": 3}}
 LINE = ("mask", "tile", "embed", "split", "train", "predict", "evaluate", "report", "check_status")
 JOBS = {"mask": 2, "tile": 2, "embed": 2, "train": 3, "predict": 3}
-NOTHING_TO_DO_S = 5.0
+NOTHING_TO_DO_S = 60.0
+"""Far above what a slow machine needs: the rules are read and every slide looked at, no job begins."""
 MANIFEST, MODEL = "cohort/slides.csv", "out/models/weno/seed0/fold1/model.json"
 SLIDE, ANNOTATION = "cohort/case1.tiff", "cohort/case1.geojson"
 

@@ -11,6 +11,7 @@ from wsi_kd.bags.splits import Fold
 from wsi_kd.cli.app import run
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.json_schema import schema_text
+from wsi_kd.report.reporting_cohort import partition_level
 from wsi_kd.report.reporting_items import reporting_items
 from wsi_kd.report.reporting_labels import CHECKLIST
 from wsi_kd.report.reporting_schema import Items, reporting_schema
@@ -144,6 +145,12 @@ def test_every_score_has_every_part_with_intervals_or_a_reason(sources, told):
     assert validated["metrics"]["roc_auc"]["low"] < validated["metrics"]["roc_auc"]["high"]
 
 
+def test_a_run_whose_manifest_names_no_patient_says_so(sources):
+    alone = {slide_id: slide_id for slide_id in sources.splits.case_of}
+    level = partition_level(sources._replace(splits=sources.splits._replace(case_of=alone)))
+    assert "The manifest names no patient (column case_id)" in level["text"]
+
+
 def test_facts_worked_out_by_hand(told):
     items = told["items"]
     assert items["class_imbalance"]["facts"]["shares"] == {"normal": 0.5, "tumor": 0.5}
@@ -157,6 +164,7 @@ def test_facts_worked_out_by_hand(told):
     assert items["preprocessing"]["facts"]["left_out"]["blurred"] == 0
     assert items["partition"]["facts"]["seed"] == 7
     assert items["partition_level"]["facts"] == {"level": "case", "folds_checked": 2, "cases_in_two_parts": 0}
+    assert "names no patient" not in items["partition_level"]["text"]
     assert items["computation"]["facts"]["seconds"] == {"mask": 12.0, "train": 150.0}
     assert items["computation"]["facts"]["largest_rss_mb"] == 900.5
     assert [one["epochs"] for one in items["training"]["facts"]] == [[8, 8], [8, 8]]

@@ -94,7 +94,7 @@ def test_every_request_for_a_damaged_tile_is_told_and_it_is_tried_once():
 
 
 def test_threads_wait_for_the_one_that_decodes():
-    together, tiles = threading.Barrier(4, timeout=10), Tiles()
+    together, tiles = threading.Barrier(4, timeout=60), Tiles()
     decoded = once(tiles, [4, 4])
 
     def work(_):

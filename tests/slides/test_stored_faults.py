@@ -215,7 +215,7 @@ def test_tiles_too_large_to_read_at_once_go_through_the_reader(synthetic_slide):
 
 
 def test_threads_that_use_the_reader_have_handles_of_their_own(synthetic_slide):
-    together = Barrier(3, timeout=10)
+    together = Barrier(3, timeout=60)
     with open_slide(synthetic_slide("bounds").path, background="metadata") as reader:
         source = open_tile_source(reader, PLAN, COORDS)
 

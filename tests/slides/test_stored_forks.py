@@ -23,7 +23,7 @@ def test_a_child_forked_while_a_thread_holds_the_lock_reads_on(tmp_path):
                 target=source.read, args=tuple(COORDS[0].tolist()), daemon=True
             )
             child.start()
-        child.join(timeout=20)
+        child.join(timeout=120)
         exit_code = child.exitcode
         child.kill()
         source.close()

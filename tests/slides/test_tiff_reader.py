@@ -146,7 +146,7 @@ def test_threads_that_need_one_piece_decode_it_once_and_a_failure_is_not_kept():
         return np.zeros((1, 1, 3), np.uint8)
 
     def ask(_):
-        gate.wait(5)
+        gate.wait(60)
         try:
             return cache.fetch("key", make)
         except ValueError:

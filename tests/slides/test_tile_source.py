@@ -189,7 +189,7 @@ def test_a_forked_child_reads_on(synthetic_slide, kind):
         )
         child.start()
         found = queue.get()
-        child.join(timeout=20)
+        child.join(timeout=120)
         rest = [source.read(x, y) for x, y in coords[9:].tolist()]
     assert np.array_equal(np.stack(found), np.stack(first + rest))
 

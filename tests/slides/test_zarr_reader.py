@@ -190,6 +190,6 @@ def test_a_forked_child_reads_on(tmp_path, drawn):
         read(reader)
         child = context.Process(target=_child, args=(reader, queue))
         child.start()
-        assert queue.get(timeout=20) == int(drawn[70:74, 70:74].sum())
-        child.join(20)
+        assert queue.get(timeout=120) == int(drawn[70:74, 70:74].sum())
+        child.join(120)
         assert child.exitcode == 0

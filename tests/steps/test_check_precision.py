@@ -84,6 +84,7 @@ def test_the_numbers_are_those_computed_apart(fine, recipe, tolerance):
     assert [one.found for one in slide.logits] == pytest.approx(of_found, abs=tolerance)
     cosines = (exact * found).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(found, axis=1)
     assert 1 - slide.least_cosine == pytest.approx(1 - cosines.min(), rel=0.2)
+    assert 1 - slide.mean_cosine == pytest.approx(1 - cosines.mean(), rel=0.2)
     assert slide.stored_cosine == pytest.approx(1.0, abs=1e-9)
     assert [one.stored for one in slide.logits] == pytest.approx(
         [one.found for one in slide.logits], abs=1e-6

@@ -84,7 +84,7 @@ def test_seconds_and_energy_are_told_beside_the_files(rows, tmp_path, settings):
     started = time.perf_counter()
     statuses, _ = run(rows, tmp_path, settings)
     wall = time.perf_counter() - started
-    assert 0 < sum(row.seconds for row in statuses) <= wall
+    assert 0 < sum(row.seconds for row in statuses) <= wall + 0.0005 * len(statuses)  # each is rounded
     energy = read_json(sidecar(tmp_path / "chunk.csv"), remake="")["energy"]
     assert list(energy["kwh"]) == list(KINDS)
     counted = [kwh for kwh in energy["kwh"].values() if kwh is not None]

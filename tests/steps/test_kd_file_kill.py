@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from wsi_kd.core.fault_points import VARIABLE
 from wsi_kd.core.files import file_hash
 
 SETTINGS = {
@@ -23,20 +24,20 @@ SETTINGS = {
 
 @pytest.mark.slow
 def test_a_killed_command_goes_on_to_the_same_student(tmp_path):
-    """SIGKILL at any time: here as soon as there is a state."""
+    """SIGKILL at any time: here when several epochs have left their state, and most are to come."""
     config = tmp_path / "a.yaml"
     config.write_text(json.dumps(SETTINGS))
     command = [str(Path(sys.executable).with_name("wsi-kd")), "distill", "--config", str(config), "--out"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    killed = subprocess.Popen(
-        [*command, str(tmp_path / "killed")], stdout=subprocess.PIPE, env=environment, text=True
+    killed = subprocess.run(
+        [*command, str(tmp_path / "killed")],
+        capture_output=True,
+        env={**environment, VARIABLE: "open:kill:12"},
+        text=True,
+        check=False,
     )
-    for line in killed.stdout:
-        if line.startswith("student, epoch 5 "):
-            killed.send_signal(signal.SIGKILL)
-            break
-    killed.stdout.close()
-    assert killed.wait() == -signal.SIGKILL
+    assert killed.returncode == -signal.SIGKILL
+    assert "student, epoch 5 of 40" in killed.stdout
     assert not (tmp_path / "killed" / "result.json").exists()
     again = subprocess.run(
         [*command, str(tmp_path / "killed")], capture_output=True, env=environment, text=True, check=True

@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -96,13 +97,14 @@ def test_students_of_two_runs_or_damaged_ones_are_refused(finished, tmp_path):
         load_student(tmp_path / "nowhere")
 
 
-def test_a_finished_run_is_not_trained_again_and_its_teacher_is_reused(finished):
+def test_a_finished_run_is_not_trained_again_and_its_teacher_is_reused(finished, tmp_path):
     told: list[str] = []
-    before = {path.name: file_hash(path) for path in finished.glob("*.safetensors")}
-    run_distill(settings(), out=finished, say=told.append)
+    out = Path(shutil.copytree(finished, tmp_path / "again"))
+    before = {path.name: file_hash(path) for path in out.glob("*.safetensors")}
+    run_distill(settings(), out=out, say=told.append)
     assert [line for line in told if "epoch" in line] == []
     assert told[0].startswith("teacher 1: taken from")
-    assert {path.name: file_hash(path) for path in finished.glob("*.safetensors")} == before
+    assert {path.name: file_hash(path) for path in out.glob("*.safetensors")} == before
 
 
 class Killed(Exception):

@@ -9,6 +9,7 @@ from report_runs import RunMaker
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.report.gallery_tiles import ShownTile
+from wsi_kd.report.precision_lines import PrecisionLine
 from wsi_kd.report.reporting_schema import Items
 from wsi_kd.report.slide_quality import SlideQuality
 from wsi_kd.report.timings import JobTiming
@@ -16,6 +17,12 @@ from wsi_kd.steps.report_files import ReportData, read_report_files, write_repor
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "outputs.md"
 TILE = ShownTile("weno", 0, 1, 'a "b", c', "student_probability", "top", 1, 256, 512, 256.5, 1 / 3, None, 0.5)
+
+
+LINE = PrecisionLine(
+    *("weno/seed0/fold1", "student", 'of "x", y', "bfloat16", 1, "cpu", "auto", 4, 512),
+    *(1 / 3, None, 0.1 + 0.2, 1e-17, None, 0.999, 0.01, "a: 'b', c", ""),
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,18 +33,19 @@ def data():
     models = (models[0]._replace(history=history), *models[1:])
     metrics = maker.metrics(models)
     reporting = maker.reporting(models, metrics)
-    return ReportData(metrics, models, maker.qualities(), (TILE,), maker.jobs(), reporting)
+    return ReportData(metrics, models, maker.qualities(), (TILE,), maker.jobs(), reporting, (LINE,))
 
 
 def test_every_file_comes_back_unchanged(tmp_path, data):
     write_report_files(tmp_path, data, settings={"title": "A run"})
     found = read_report_files(tmp_path)
-    assert (found.metrics, found.slides, found.tiles, found.jobs, found.reporting) == (
+    assert (found.metrics, found.slides, found.tiles, found.jobs, found.reporting, found.precision) == (
         data.metrics,
         data.slides,
         data.tiles,
         data.jobs,
         data.reporting,
+        data.precision,
     )
     for one, other in zip(found.models, data.models, strict=True):
         assert one._replace(history={}) == other._replace(history={})
@@ -54,7 +62,10 @@ def test_a_run_without_models_slides_and_tiles_comes_back(tmp_path, data):
 
 @pytest.mark.parametrize(
     "name",
-    ["metrics.json", "predictions.csv", "training.csv", "tiles.csv", "timings.csv", "reporting_items.json"],
+    [
+        *("metrics.json", "reporting_items.json", "predictions.csv", "training.csv", "tiles.csv"),
+        *("timings.csv", "precision.csv"),
+    ],
 )
 def test_a_file_that_was_edited_is_refused(tmp_path, data, name):
     write_report_files(tmp_path, data, settings={})
@@ -70,4 +81,5 @@ def test_the_documentation_names_every_column():
         field for field in SlideQuality._fields if field.startswith("dropped_") and "`dropped_*`" in section
     }
     fields = {*SlideQuality._fields, *ShownTile._fields, *JobTiming._fields, *Items.__annotations__}
+    fields |= {*PrecisionLine._fields}
     assert fields - named == set()

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from checked_precision import drawn_record
 from matplotlib import colormaps
 from PIL import Image
 from report_folders import COORDS, write_run
@@ -39,7 +40,7 @@ SECTIONS = {
     name: getattr(SETTINGS, name).model_dump(mode="json") for name in ("slides", "mask", "tile", "embed")
 }
 FILES = ("metrics.json", "reporting_items.json")
-TABLES = ("predictions.csv", "slides.csv", "tiles.csv", "timings.csv", "training.csv")
+TABLES = ("precision.csv", "predictions.csv", "slides.csv", "tiles.csv", "timings.csv", "training.csv")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,7 @@ def slide_path(tmp_path_factory):
 def finished_run(tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
     write_run(MAKER, root, SECTIONS)
+    publish_json(root / "evaluation" / "precision.json", drawn_record())
     return root
 
 
@@ -104,6 +106,13 @@ def test_the_page_and_its_numbers_are_written(page, html, finished_run, slide_pa
     assert "a_validation_slide" not in html
     assert str(finished_run) not in html
     assert str(slide_path.parent) not in html
+
+
+def test_the_precision_that_was_checked_is_shown_from_its_table(page, html):
+    (line,) = read_report_files(page.parent).precision
+    assert (line.model, line.largest_change, line.changed_calls) == ("weno/seed7/fold0", 0.0625, None)
+    section = html.partition('<section id="precision"')[2].partition('<section id="timings"')[0]
+    assert all(text in section for text in ("slide_0: &lt;moved&gt;. What to do: set embed", "above 0.01"))
 
 
 def test_the_gallery_reads_the_slides_again_at_the_size_asked_for(html):

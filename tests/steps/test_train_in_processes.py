@@ -114,7 +114,7 @@ def test_torchrun_trains_what_one_process_trains(cohort, tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=900,
     )
     out_dir = tmp_path / "models" / "weno" / "seed3" / "fold0"
     assert (ended.returncode, ended.stdout) == (0, f"train: {out_dir}\n"), ended.stderr

@@ -200,13 +200,13 @@ def test_the_process_prints_one_address_serves_and_ends_cleanly(synthetic_slide)
         for target in ("/static/../app.py", "/static/%2e%2e/app.py", "/../../../etc/passwd", "//etc/passwd"):
             assert request(address.port, target, cookie=cookie)[0] == 404
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=120)
     assert (process.returncode, out, err) == (0, "view: stopped\n", "")
 
 
 def request(port: int, target: str, *, cookie: str = ""):
     """Send a target as it stands: http.client changes nothing of it."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     connection.request("GET", target, headers={"Cookie": cookie} if cookie else {})
     answer = connection.getresponse()
     body = answer.read()

@@ -209,7 +209,7 @@ def test_anonymous_memory_stays_flat(tmp_path, bags, record_property):
     tests = Path(training_processes.__file__).parent
     environment = os.environ | {"PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=600)
     on_disk, in_memory = json.loads(done.stdout)
     record_property(
         "figure",

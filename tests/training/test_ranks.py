@@ -1,5 +1,7 @@
 """Who takes which bags of a batch, and what its share of it is: worked by hand, without a second process."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from wsi_kd.mil.dropout import Dropout
 from wsi_kd.mil.dtfd import Dtfd
 from wsi_kd.mil.projectors import LinearProjector
 from wsi_kd.training.losses import LossLedger
-from wsi_kd.training.ranks import Ranks, deal, weighed
+from wsi_kd.training.ranks import Ranks, deal, fullest_share, weighed
 
 SIZES = (4, 1, 3, 2)
 BATCH = [10, 11, 12, 13]
@@ -34,6 +36,13 @@ def test_no_hand_is_fuller_than_the_mean_and_a_bag(hands):
         assert sorted(place for hand in dealt for place in hand) == list(range(len(sizes)))
         fullest = max(sum(sizes[place] for place in hand) for hand in dealt)
         assert fullest <= sum(sizes) / hands + (1 - 1 / hands) * max(sizes)
+
+
+def test_the_fullest_share_counts_what_the_others_wait_for():
+    assert fullest_share([(4,)], 2) == 2.0  # one works, one waits
+    assert fullest_share([(3, 3), (7, 7)], 2) == 1.0
+    assert fullest_share([(3, 1), (4, 4)], 2) == 2 * (3 + 4) / 12  # long steps count for more
+    assert fullest_share([(3, 1), (4,)], 1) == 1.0
 
 
 def test_shares_of_a_batch_sum_to_one():
@@ -87,6 +96,34 @@ def test_one_process_takes_all_and_weighs_nothing():
     assert weighed(mean, 0.25).item() == 0.75
     assert ranks.gathered("x") == ["x"]
     assert ranks.summed([1.0, 2.0]) == [1.0, 2.0]
+
+
+def test_rows_of_all_processes_are_laid_end_to_end_and_travel_once():
+    """Bag by bag as views, each went with the rows of all bags: with 40 of them 40 times as many bytes."""
+    rows = torch.arange(40 * 50, dtype=torch.float32).reshape(-1, 1)
+    evens, odds = list(range(0, 40, 2)), list(range(1, 40, 2))
+    of_bag = torch.split(rows, 50)
+    sent = []
+
+    class Both(Ranks):
+        def gathered(self, value):
+            sent.append(pickle.dumps(value))
+            return [pickle.loads(sent[0]), (odds, [50] * 20, torch.cat([of_bag[bag] for bag in odds]))]
+
+    own = torch.cat([of_bag[bag] for bag in evens])
+    assert torch.equal(Both(0, 2).end_to_end(own, bags=evens, lengths=[50] * 20), rows)
+    assert len(sent[0]) < 1.5 * own.nbytes
+
+
+def test_a_process_without_bags_sends_no_rows():
+    class Both(Ranks):
+        def gathered(self, value):
+            assert value[:2] == ([], [])
+            assert value[2].shape == (0, 2)
+            return [value, ([0], [3], torch.ones(3, 2))]
+
+    stand_in = torch.zeros(5, 2)
+    assert torch.equal(Both(0, 2).end_to_end(stand_in, bags=[], lengths=[]), torch.ones(3, 2))
 
 
 def parts_equal_the_whole(draw):

@@ -14,7 +14,7 @@ import training_processes
 from training_processes import CASES, EPOCHS, read_case, train_case
 
 SCRIPT = Path(training_processes.__file__)
-LONGEST_S = 240
+LONGEST_S = 900
 TOLERANCE = 1e-5
 MAIN = ("abmil", "weno", "weno on disk", "weno dsmil", "weno mining sub_bags", "weno alternate")
 WITHOUT_EFFECT = ("attention_head.bias", "attention.2.bias")

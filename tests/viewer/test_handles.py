@@ -1,6 +1,5 @@
 """Open slides are few, whatever is asked for; encoded tiles are bounded in bytes."""
 
-import gc
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,8 +18,21 @@ from wsi_kd.viewer.tile_cache import ENTRY_BYTES, TileCache
 OPENER = partial(OpenSlide, background="metadata", color="as_stored")
 
 
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+@pytest.fixture
+def noted():
+    """An opener of slides, and those of them that nobody has closed yet."""
+    held = []
+
+    class Noted(OpenSlide):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path, background="metadata", color="as_stored")
+            held.append(self)
+
+        def close(self) -> None:
+            held.remove(self)
+            super().close()
+
+    return Noted, held
 
 
 def tiny(folder: Path, name: str, value: int = 100) -> Path:
@@ -32,45 +44,46 @@ def first_pixel(opened) -> int:
     return int(tiff_files.read(opened._reader, size=(1, 1))[0, 0, 0])
 
 
-def test_many_slides_leave_few_open(tmp_path: Path) -> None:
+def test_many_slides_leave_few_open(tmp_path: Path, noted) -> None:
     first = tiny(tmp_path, "0.tif")
     paths = [first, *(tmp_path / f"{number}.tif" for number in range(1, 120))]
     for path in paths[1:]:
         path.hardlink_to(first)
-    handles = Handles(OPENER, limit=4)
-    gc.collect()  # what other tests left open would be closed at any moment
-    before = open_files()
+    opener, held = noted
+    handles = Handles(opener, limit=4)
     for path in paths:
         with handles.lend(path) as opened:
             assert first_pixel(opened) == 100
-    assert open_files() - before <= 4
+        assert 0 < len(held) <= 5  # one is in use
+    assert len(held) <= 4
     handles.close()
-    assert open_files() == before
+    assert held == []
 
 
-def test_a_slide_in_use_stays_open_though_others_push_it_out(tmp_path: Path) -> None:
+def test_a_slide_in_use_stays_open_though_others_push_it_out(tmp_path: Path, noted) -> None:
     paths = [tiny(tmp_path, f"{number}.tif", value=number) for number in range(3)]
-    handles = Handles(OPENER, limit=1)
-    before = open_files()
+    opener, held = noted
+    handles = Handles(opener, limit=1)
     with handles.lend(paths[0]) as opened:
         for path in paths[1:]:
             with handles.lend(path):
                 pass
         assert first_pixel(opened) == 0
+        assert opened in held
     handles.close()
-    assert open_files() == before
+    assert held == []
 
 
-def test_a_slide_that_two_use_stays_open_until_both_are_done(tmp_path: Path) -> None:
-    path = tiny(tmp_path, "a.tif", value=7)
-    handles = Handles(OPENER)
-    before = open_files()
+def test_a_slide_that_two_use_stays_open_until_both_are_done(tmp_path: Path, noted) -> None:
+    path, (opener, held) = tiny(tmp_path, "a.tif", value=7), noted
+    handles = Handles(opener)
     with handles.lend(path) as opened:
         with handles.lend(path) as same:
             assert same is opened
             handles.close()
         assert first_pixel(opened) == 7
-    assert open_files() == before
+        assert held == [opened]
+    assert held == []
 
 
 def test_a_slide_whose_pyramid_cannot_be_laid_is_closed(tmp_path: Path, monkeypatch) -> None:
@@ -110,10 +123,10 @@ def test_the_slide_that_was_not_asked_for_longest_is_closed_first(tmp_path: Path
     assert opened_names == ["a", "b", "c", "b"]
 
 
-def test_threads_share_one_handle(tmp_path: Path, opened_names) -> None:
+def test_threads_share_one_handle(tmp_path: Path, opened_names, noted) -> None:
     """A page asks for many tiles at once: the slide is opened once, not by each of them."""
-    path, handles = tiny(tmp_path, "a.tif"), Handles(OPENER)
-    before = open_files()
+    opener, held = noted
+    path, handles = tiny(tmp_path, "a.tif"), Handles(opener)
 
     def ask(_: int) -> int:
         with handles.lend(path) as opened:
@@ -121,8 +134,9 @@ def test_threads_share_one_handle(tmp_path: Path, opened_names) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(ask, range(200))) == {100}
-    assert (open_files() - before <= 1, opened_names) == (True, ["a.tif"])
+    assert (len(held), opened_names) == (1, ["a.tif"])
     handles.close()
+    assert held == []
 
 
 def test_a_file_that_was_replaced_is_opened_anew(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from open_files import open_files
 from viewed_runs import open_viewer
 
 from wsi_kd.bags.manifest import rows_of_slides
@@ -26,6 +27,7 @@ DEADLY = {
     "kill": "ends the process that does it (SIGKILL)",
     "hang": "hangs: no answer for 1.5 s",
 }
+AT_ONCE = tuple(name for name in DEADLY if name != "hang")
 SERVE = "from wsi_kd.viewer.reading_process"
 FATAL = PROGRAM.replace(SERVE, f"import crashing_reader; crashing_reader.make_fatal(); {SERVE}")
 """A nursery whose OpenSlide dies of slides by their names."""
@@ -45,7 +47,7 @@ class Counted(Nursery):
 
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[Counted]:
-    with Counted(FATAL, hang_s=1.5) as made:
+    with Counted(FATAL) as made:
         yield made
 
 
@@ -57,10 +59,6 @@ def viewed(tmp_path_factory, synthetic_slide) -> Viewed:
         shutil.copy(synthetic_slide("tumor").path, folder / f"{name}.tiff")
     rows = rows_of_slides([folder / f"{name}.tiff" for name in ("good", *DEADLY)], None)
     return view_slides(rows, title="")
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def is_running(process: int) -> bool:
@@ -113,25 +111,38 @@ def test_what_is_no_slide_is_refused_as_ever(nursery, tmp_path: Path) -> None:
     assert not is_running(nursery.started[-1])
 
 
+def assert_refused(client, nursery: Counted, name: str) -> None:
+    """Ask for a deadly slide in three ways; it is read once."""
+    index, why = 1 + list(DEADLY).index(name), DEADLY[name]
+    answer = client.get(f"/dzi/{index}/10/1_1.jpg")
+    assert (answer.status_code, answer.text.count("\n")) == (409, 1)
+    assert why in answer.text
+    assert "Doe" not in answer.text
+    before = nursery.started
+    slide = client.get(f"/api/slides/{index}").json()
+    assert (slide["readable"], why in slide["why_not"]) == (False, True)
+    assert slide["why_not"].startswith(f"{name}.tiff: ")
+    assert client.get(f"/dzi/{index}/10/1_1.jpg").text == answer.text
+    assert nursery.started == before
+
+
 def test_deadly_slides_are_refused_and_the_others_are_shown(nursery, viewed, record_property) -> None:
     client = open_viewer(viewed, nursery=nursery)
-    address = "/dzi/{}/10/1_1.jpg"
-    good = client.get(address.format(0))
+    good = client.get("/dzi/0/10/1_1.jpg")
     assert good.status_code == 200
-    for index, (name, why) in enumerate(DEADLY.items(), start=1):
-        answer = client.get(address.format(index))
-        assert (answer.status_code, answer.text.count("\n")) == (409, 1)
-        assert why in answer.text
-        assert "Doe" not in answer.text
-        before = nursery.started
-        slide = client.get(f"/api/slides/{index}").json()
-        assert (slide["readable"], why in slide["why_not"]) == (False, True)
-        assert slide["why_not"].startswith(f"{name}.tiff: ")
-        assert client.get(address.format(index)).text == answer.text
-        assert nursery.started == before  # it is not read again
-    assert client.get(address.format(0)).content == good.content
+    for name in AT_ONCE:
+        assert_refused(client, nursery, name)
+    assert client.get("/dzi/0/10/1_1.jpg").content == good.content
     assert client.get("/dzi/0/10/0_1.jpg").status_code == 200
     record_property("figure", f"G10: {len(DEADLY)} slides that kill what reads them: each told, viewer up")
+
+
+def test_a_slide_that_hangs_is_refused(viewed) -> None:
+    """By a nursery so impatient that on a slow machine it would refuse any slide."""
+    with Counted(FATAL, hang_s=1.5) as impatient:
+        client = open_viewer(viewed, nursery=impatient)
+        assert_refused(client, impatient, "hang")
+        assert client.get("/api/slides").status_code == 200
 
 
 def test_a_slide_that_was_replaced_is_tried_again(nursery, viewed, tmp_path: Path) -> None:
@@ -157,7 +168,7 @@ def test_closing_leaves_no_process_and_no_descriptor(nursery, viewed) -> None:
         assert is_running(nursery.started[-1])
         desk.close()
         assert not is_running(nursery.started[-1])
-    assert open_files() == before
+    assert open_files() - before == set()
 
 
 def test_a_nursery_that_is_gone_is_told_in_one_line(viewed) -> None:
@@ -168,14 +179,14 @@ def test_a_nursery_that_is_gone_is_told_in_one_line(viewed) -> None:
             desk.tile(0, **DRAWN)
         desk.close()
     assert gone.started == ()
-    assert open_files() == before
+    assert open_files() - before == set()
 
 
 def test_the_processes_of_a_killed_viewer_end(viewed, nursery) -> None:
     program = (
         "import time; from pathlib import Path; from wsi_kd.viewer.nursery import Nursery, RemoteSlide\n"
         f"n = Nursery(); s = RemoteSlide(Path({str(viewed.slides[0].path)!r}), n, **{HOW})\n"
-        "print(n._process.pid, s._process, flush=True); time.sleep(60)\n"
+        "print(n._process.pid, s._process, flush=True); time.sleep(600)\n"
     )
     viewer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert viewer.stdout is not None
@@ -183,8 +194,8 @@ def test_the_processes_of_a_killed_viewer_end(viewed, nursery) -> None:
         processes = [int(word) for word in viewer.stdout.readline().split()]
     assert all(map(is_running, processes))
     viewer.send_signal(signal.SIGKILL)
-    viewer.wait(timeout=20)
-    deadline = time.monotonic() + 20
+    viewer.wait(timeout=120)
+    deadline = time.monotonic() + 120
     while any(map(is_running, processes)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(is_running, processes))

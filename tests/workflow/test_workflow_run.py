@@ -155,6 +155,13 @@ def test_the_page_of_slides_is_drawn_beside_the_line(section, values, steps, fin
     assert done.jobs() == dict.fromkeys(steps, 1)
 
 
+def test_after_a_check_of_precision_the_page_alone_is_drawn_anew(finished, copy_of):
+    folder = copy_of(finished[0])
+    (folder / "out" / "evaluation" / "precision.json").write_text("{}")
+    done = run_snakemake(folder, "--dry-run")
+    assert done.jobs() == {"report": 1, "check_status": 1}, done.err
+
+
 def test_another_seed_trains_only_what_is_new(finished, copy_of):
     done = run_snakemake(copy_of(finished[0]), "--dry-run", settings=edited("train", seeds=[0, 1]))
     assert done.jobs() == jobs_from("train")

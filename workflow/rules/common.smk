@@ -110,6 +110,11 @@ def annotations_state(wildcards):
     return plan.annotations_state(int(wildcards.chunk))
 
 
+def checked_precision(wildcards):
+    """What `wsi-kd check-precision` found, where somebody ran it: the page shows it and is drawn anew after it."""
+    return [path for path in [f"{RESULTS}/evaluation/precision.json"] if Path(path).is_file()]
+
+
 def edited_masks(wildcards):
     """Hand-drawn masks of a chunk."""
     return plan.edited_masks(int(wildcards.chunk))

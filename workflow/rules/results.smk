@@ -41,6 +41,7 @@ rule report:
         histories=every_model("models", "history.csv"),
         status=rules.split.output.status,
         stored=all_stored_slides,
+        precision=checked_precision,
     output:
         page=report(
             f"{RESULTS}/report/index.html",

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeAlias
 from wsi_kd.bags.slide_files import PICTURE_EXTENSIONS, is_folder, is_slide_folder, slides_in
 from wsi_kd.bags.slide_search import slides_below
 from wsi_kd.core.errors import BadInput
+from wsi_kd.slides.hamamatsu_index import hamamatsu_parts
 
 Signature: TypeAlias = tuple[tuple[str, int, int], ...]
 """Name, size in bytes and time of change (ns) of every file of a slide."""
@@ -123,7 +124,8 @@ def files_of(path: Path) -> Iterator[Path]:
     """Yield every file that a slide consists of: of most formats one.
 
     OME-Zarr: all in the folder. MIRAX: those of the folder beside it too. DICOM: every `.dcm` beside it, for
-    a series lies in one folder. Hamamatsu VMS and VMU: those beside it whose names begin alike.
+    a series lies in one folder. Hamamatsu VMS and VMU: those beside it whose names begin alike, or that its
+    index names.
     """
     ending = path.suffix.lower()
     if is_slide_folder(path):
@@ -133,9 +135,10 @@ def files_of(path: Path) -> Iterator[Path]:
     if ending == ".mrxs":
         yield from _below(path.with_suffix(""))
     elif ending in {".dcm", ".vms", ".vmu"}:
+        named = set(hamamatsu_parts(path).values())
         for other in path.parent.iterdir():
             alike = other.suffix.lower() == ".dcm" if ending == ".dcm" else other.name.startswith(path.stem)
-            if alike and other != path and other.is_file():
+            if (alike or other in named) and other != path and other.is_file():
                 yield other
 
 

@@ -12,6 +12,7 @@ from wsi_kd.bags.manifest_checks import (
     check_labels,
     check_slide_ids,
     clashes,
+    refuse_guessed_order,
 )
 from wsi_kd.bags.manifest_files import is_address, local_copy, refuse_missing_files, refuse_shared_files
 from wsi_kd.bags.manifest_paths import nfc, with_ids_as_paths, with_paths
@@ -80,7 +81,7 @@ def read_manifest(
     Args:
         path: the CSV (or .tsv) file.
         slides_dir: folder of the slides.
-        classes: labels in order; empty: the labels found, sorted.
+        classes: labels in order; empty: the labels found, sorted, if that puts `normal` and the like first.
         with_slides: False where features are given: the column path is optional and its files need not be
             there; slide ids may carry a slide's ending.
         look_for_files: False where `check_row_files` follows: a job of 16 slides must not look for 100,000.
@@ -104,7 +105,10 @@ def read_manifest(
         check_row_files(path, made, with_slides=with_slides)
     unlabeled = [record.cells.get("split", "") == "test" for record in table.rows]
     labels = [nfc(record.cells["label"]) for record in table.rows]
-    return Manifest(made, check_labels(table, labels, classes, may_lack=unlabeled))
+    known = check_labels(table, labels, classes, may_lack=unlabeled)
+    if not classes:
+        refuse_guessed_order(known, where=path)
+    return Manifest(made, known)
 
 
 def check_row_files(

@@ -11,7 +11,10 @@ from wsi_kd.core.errors import BadInput, unknown_name
 
 KNOWN_COLUMNS = ("slide_id", "path", "label", "case_id", "split", "slide_mpp", "annotation", "site")
 _OTHER_NAMES = {"patient": "case_id", "patient_id": "case_id", "case": "case_id", "mpp": "slide_mpp"}
-_NO_LABEL = {"", "nan", "na", "n/a", "null", "none"}
+_NO_LABEL = {"", "nan", "na", "n/a", "n.a.", "#n/a", "null", "none", "-", "?"}
+_NEGATIVE_WORDS = frozenset(
+    ("normal", "negative", "neg", "benign", "healthy", "control", "wildtype", "wild-type", "wt", "no", "0")
+)
 
 
 def check_columns(table: Table, required: Sequence[str]) -> None:
@@ -91,6 +94,7 @@ def check_labels(
         )
     labels = [label for _, label in rows]
     known = tuple(classes) or tuple(sorted(set(labels)))
+    _refuse_alike(known, where=table.path)
     _check_known([row for row, _ in rows], labels, known, where=table.path)
     if not known:
         raise BadInput(f"{table.path}: column label: no slide has a label; at least two classes are needed")
@@ -102,6 +106,24 @@ def check_labels(
     if unused:
         raise BadInput(f"{table.path}: column label: no slide is {listed(unused)}, which run.classes names")
     return known
+
+
+def refuse_guessed_order(known: Sequence[str], *, where: Path) -> None:
+    """Refuse labels that nobody ordered and whose alphabetical order makes a positive class the negative one.
+
+    "Tumor" sorts before "normal", "cancer" before "healthy": WENO would take every tile of a tumor slide
+    to be negative. Labels without a word that tells are taken as sorted.
+
+    Raises:
+        BadInput: with the order that is meant.
+    """
+    negative = [label for label in known if _seems_negative(label)]
+    if negative and known[0] not in negative:
+        order = ", ".join([*negative, *(label for label in known if label not in negative)])
+        raise BadInput(
+            f"{where}: column label: sorted, '{known[0]}' would be the negative class and '{negative[0]}' a "
+            f"positive one; tell the order, the negative class first: run.classes: [{order}]"
+        )
 
 
 def clashes(names: Iterable[str]) -> set[str]:
@@ -120,6 +142,21 @@ def _check_known(
         first = unknown_name("label", next(iter(strange)), known)
         lines = listed(f"'{label}' (line {line})" for label, line in strange.items())
         raise BadInput(f"{where}: column label: {first}; run.classes lacks {lines}")
+
+
+def _refuse_alike(known: Sequence[str], *, where: Path) -> None:
+    clashing = clashes(known)
+    alike = [repr(label) for label in known if same_name_key(label) in clashing]
+    if alike:
+        raise BadInput(
+            f"{where}: column label: the same but for case or accents: {listed(alike)}; "
+            "write a class in one way, or it becomes two"
+        )
+
+
+def _seems_negative(label: str) -> bool:
+    word = label.casefold()
+    return word in _NEGATIVE_WORDS or word.startswith(("non-", "non_", "not ", "no "))
 
 
 def _meant(name: str, absent: set[str]) -> str:

@@ -65,7 +65,8 @@ def refuse_missing_files(table: Path, column: str, files: Iterable[NamedFile]) -
     missing = [f"{slide_id} ({file})" for slide_id, file in files if not is_there(file)]
     if missing:
         fetched = any(str(STORAGE_COPIES) in text for text in missing)
-        remedy = "; slides in storage are fetched by snakemake alone (docs/cluster.md)" if fetched else ""
+        in_storage = "slides in storage are fetched by snakemake alone (docs/cluster.md)"
+        remedy = in_storage if fetched else "is the disk mounted? else take them out of the manifest"
         raise BadInput(
-            f"{table}: column {column}: no such file for {len(missing)}: {listed(missing)}{remedy}"
+            f"{table}: column {column}: no such file for {len(missing)}: {listed(missing)}; {remedy}"
         )

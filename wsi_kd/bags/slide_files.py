@@ -1,11 +1,11 @@
 """From files to slide ids and back: which names are slides, and which ids can name a file."""
 
-import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from wsi_kd.core.errors import BadInput
+from wsi_kd.slides.dicom_header import series_of
 
 PICTURE_EXTENSIONS = (".png", ".jpg", ".jpeg")
 """Endings of what may be a slide, and as often is a thumbnail, a label or a mask beside one."""
@@ -25,6 +25,7 @@ SLIDE_EXTENSIONS = (
     ".mrxs",
     ".scn",
     ".bif",
+    ".avs",
     ".vms",
     ".vmu",
     ".svslide",
@@ -38,8 +39,6 @@ SLIDE_EXTENSIONS = (
 MAX_ID_BYTES = 200
 TABLE_NAMES = ("predictions.csv", "predictions.csv.meta.json")
 """What lies beside the slides' folders in an output folder of infer."""
-_STUDY_THEN_SERIES = re.compile(rb"\x20\x00\x0d\x00UI..[0-9.]+\0?\x20\x00\x0e\x00UI..([0-9.]+)", re.DOTALL)
-_DICOM_HEADER_BYTES = 1 << 20
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories of control, invisible and half characters, and of line ends."""
 
@@ -170,23 +169,8 @@ def _first_of_series(files: Iterable[Path]) -> Iterable[Path]:
     seen: set[bytes] = set()
     for path in files:
         if path.suffix.lower() == ".dcm":
-            series = _dicom_series(path)
+            series = series_of(path)
             if series and series in seen:
                 continue
             seen.add(series)
         yield path
-
-
-def _dicom_series(path: Path) -> bytes:
-    """Return the SeriesInstanceUID (0020,000E) of an explicit-VR little-endian file, or nothing.
-
-    WSI files are so encoded: compressed transfer syntaxes admit no other (DICOM PS3.5, section 10). The
-    file's own series follows its study (0020,000D) at once; a series it refers to does not.
-    """
-    try:
-        with path.open("rb") as handle:
-            header = handle.read(_DICOM_HEADER_BYTES)
-    except OSError:
-        return b""
-    found = _STUDY_THEN_SERIES.search(header) if header[128:132] == b"DICM" else None
-    return found[1] if found else b""

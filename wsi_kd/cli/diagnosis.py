@@ -2,13 +2,16 @@
 
 import os
 import shutil
+from collections import defaultdict
+from contextlib import suppress
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from wsi_kd.bags.manifest import Manifest, read_manifest
+from wsi_kd.bags.manifest import Manifest, SlideRow, read_manifest
 from wsi_kd.bags.splits import plan_folds
 from wsi_kd.bags.tables import listed
 from wsi_kd.core.errors import BadInput, SlideProblem, WsiKdError
@@ -18,6 +21,8 @@ from wsi_kd.settings.all import Settings
 
 SAMPLED_SLIDES = 20
 BINARY_STEP = 1024
+BYTES_BESIDE_TILES = 2**16
+"""Of a slide's feature file: its header, twice."""
 
 
 class State(StrEnum):
@@ -121,8 +126,31 @@ def check_manifest(settings: Settings) -> tuple[Check, Manifest | None]:
     except BadInput as error:
         return Check("manifest", State.BROKEN, _line(error), "correct the manifest"), None
     cases = len({row.case_id for row in manifest.rows})
-    found = f"{len(manifest.rows)} slides of {cases} cases; classes: {', '.join(manifest.classes)}"
-    return Check("manifest", State.OK, found), manifest
+    classes = f"{manifest.classes[0]} (negative), {', '.join(manifest.classes[1:])}"
+    found = f"{len(manifest.rows)} slides of {cases} cases; classes: {classes}"
+    if any(row.case_id != row.slide_id for row in manifest.rows):
+        return Check("manifest", State.OK, found), manifest
+    alone = f"{found}; no patient is named, so slides of one patient may be trained on and tested on"
+    return Check("manifest", State.WARNING, alone, "fill the column case_id"), manifest
+
+
+def check_copies(manifest: Manifest) -> Check:
+    """Look for one slide file under several ids, links included; only files of one size are read, in part."""
+    from wsi_kd.slides.fingerprint import slide_fingerprint
+
+    alike: dict[int, list[SlideRow]] = defaultdict(list)
+    for row in manifest.rows:
+        if row.path.is_file() and (size := row.path.stat().st_size):  # OME-Zarr folders: split finds those
+            alike[size].append(row)
+    named: dict[str, list[str]] = defaultdict(list)
+    for row in chain.from_iterable(rows for rows in alike.values() if rows[1:]):
+        with suppress(OSError):  # a file that cannot be read ends with a status of its own
+            named[slide_fingerprint(row.path)].append(row.slide_id)
+    copies = [" = ".join(slide_ids) for slide_ids in named.values() if slide_ids[1:]]
+    if not copies:
+        return Check("copies", State.OK, "no slide file under two ids")
+    told = f"the same file under several ids: {listed(copies)}; split stops where they stand in two parts"
+    return Check("copies", State.WARNING, told, "keep one of them, or give them one case_id")
 
 
 def check_given_features(settings: Settings, manifest: Manifest | None) -> Check:
@@ -177,7 +205,9 @@ def check_disk(settings: Settings, manifest: Manifest | None, *, bytes_per_tile:
             "disk", State.BROKEN, f"{folder} cannot be written", "set run.results_dir to another folder"
         )
     free = shutil.disk_usage(folder).free
-    needed = _tiles_at_most(settings, manifest) * bytes_per_tile
+    slides = 0 if manifest is None else len(manifest.rows)
+    tiles = _tiles_at_most(settings, manifest)
+    needed = tiles * bytes_per_tile + slides * BYTES_BESIDE_TILES if tiles else 0
     found = f"{human_size(free)} free at {folder}; features need at most {human_size(needed)}"
     if not needed:
         return Check("disk", State.OK, f"{human_size(free)} free at {folder}; the need cannot be told yet")

@@ -7,6 +7,7 @@ from rich.text import Text
 from wsi_kd.cli.diagnosis import (
     Check,
     State,
+    check_copies,
     check_cpus,
     check_disk,
     check_drawings,
@@ -26,8 +27,8 @@ from wsi_kd.settings.all import Settings, read_settings
 
 _STYLES = {State.OK: "green", State.WARNING: "yellow", State.BROKEN: "bold red"}
 _BYTES = {"uint8": 1, "float16": 2, "float32": 4}
-_BYTES_BESIDE_FEATURES = 17
-"""Of a tile in its feature file: two int64 coordinates and an int8 label."""
+_BYTES_BESIDE_FEATURES = 33
+"""Of a tile in its feature file: two int64 coordinates, an int8 label, its tissue and three measures."""
 
 
 def doctor(*, config: ConfigFile = None) -> None:
@@ -60,7 +61,9 @@ def cohort(settings: Settings) -> list[Check]:
 
     bytes_per_tile = feature_dim * _BYTES[stored_dtype(settings.embed)] + _BYTES_BESIDE_FEATURES
     cohort_checks = (
-        [] if manifest is None else [check_folds(settings, manifest), check_drawings(settings, manifest)]
+        []
+        if manifest is None
+        else [check_copies(manifest), check_folds(settings, manifest), check_drawings(settings, manifest)]
     )
     disk_check = check_disk(settings, manifest, bytes_per_tile=bytes_per_tile)
     return [manifest_check, *cohort_checks, encoder_check, disk_check]

@@ -46,6 +46,7 @@ def split(
         splits_path=run.layout.splits,
         status_path=run.layout.status,
         settings=run.settings,
+        features_dir=run.layout.folder("embed"),
     )
     say(f"split: {run.layout.splits}")
 

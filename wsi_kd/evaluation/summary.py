@@ -6,6 +6,7 @@ from wsi_kd.evaluation.schema import Comparisons, InstanceMetrics, Metrics, Pool
 
 MORE_TILE_METRICS = {"roc_auc_within_slide": "within slides", "average_precision_positive_slides": "AP"}
 """Shown behind the instance AUC: what the easy tiles of negative slides cannot lift."""
+FLAT = "An interval without width says that no resample of patients changed the AUC, not that it is certain."
 
 
 def summary_lines(metrics: Metrics, *, report_path: Path) -> list[str]:
@@ -26,13 +27,23 @@ def summary_lines(metrics: Metrics, *, report_path: Path) -> list[str]:
             lines.append(f"{line}{_more(tile_metrics)}")
     for name, slide_metrics in metrics["baselines"].items():
         lines.append(_line(f"baseline {name}", "bag AUC", slide_metrics["pooled"]["roc_auc"]))
-    return [*lines, metrics["research_only"], f"report: {report_path}"]
+    flat = [FLAT] if any(map(_is_flat, _slide_areas(metrics))) else []
+    return [*lines, *flat, metrics["research_only"], f"report: {report_path}"]
 
 
 def distinct_scores(measured: RecipeMetrics) -> list[str]:
     """Return the slide scores without the pooling of the student that `student` stands for already."""
     deployed = {f"student_{model['student_pooling']}" for model in measured["models"]}
     return [score for score in measured["scores"] if score not in deployed]
+
+
+def _slide_areas(metrics: Metrics) -> list[PooledMetric]:
+    of_recipes = [score for recipe in metrics["recipes"].values() for score in recipe["scores"].values()]
+    return [score["pooled"]["roc_auc"] for score in (*of_recipes, *metrics["baselines"].values())]
+
+
+def _is_flat(metric: PooledMetric) -> bool:
+    return metric["low"] is not None and metric["low"] == metric["high"]
 
 
 def _line(who: str, what: str, metric: PooledMetric) -> str:

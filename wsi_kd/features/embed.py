@@ -10,14 +10,15 @@ of a large slide they are the most that is held.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 
 import cv2
 
 from wsi_kd.core.errors import SlideProblem
+from wsi_kd.core.memory import freed_memory_kept
 from wsi_kd.core.shapes import Coords, Pixels
 from wsi_kd.features.embed_line import EmbedLine
-from wsi_kd.features.encoders import Encoder
+from wsi_kd.features.encoders import Encoder, PreparedEncoder
 from wsi_kd.features.quality import QualityCheck
 from wsi_kd.features.tile_units import EmbeddedTiles, OpenedTiles, SlideTiles, TileReader
 
@@ -86,7 +87,7 @@ def embed_slides(
         on_tiles: told how many more tiles have been read.
     """
     line = EmbedLine(encoder, batch_size=batch_size, workers=workers, dtype=dtype)
-    with _opencv_on_one_thread():
+    with _opencv_on_one_thread(), _intermediate_results_kept(encoder):
         try:
             yield from line.run(slides, on_tiles)
         finally:
@@ -102,3 +103,8 @@ def _opencv_on_one_thread() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(before)
+
+
+def _intermediate_results_kept(encoder: Encoder) -> AbstractContextManager[None]:
+    """Keep what a network frees for its next pass: up to a thousand pages a tile would be cleared anew."""
+    return freed_memory_kept() if isinstance(encoder, PreparedEncoder) else nullcontext()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from wsi_kd.core.errors import BadInput, RunFailed
 from wsi_kd.core.shapes import TileBatch
+from wsi_kd.features.byte_table import ByteTable, normalized
 from wsi_kd.features.encoder_row import OWN_INTERPOLATION, Color
 from wsi_kd.features.precision_gate import GATE_TILES, check_precision
 from wsi_kd.features.preparation import Preparation, prepare_tiles
@@ -92,6 +93,7 @@ class NetworkEncoder:
         self._copies: torch.cuda.Stream | None = None
         if on_gpu:
             self._copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._table = ByteTable(self._mean.cpu(), self._scale.cpu(), dtype)
         self.gpu_uuid = str(torch.cuda.get_device_properties(device).uuid) if on_gpu else None
         self.feature_dim = self._probe()
 
@@ -175,7 +177,7 @@ class NetworkEncoder:
                 part = np.concatenate(
                     [part, np.zeros((CPU_PASS_TILES - len(part), *part.shape[1:]), np.uint8)]
                 )
-            encoded = self._encode(self.network, torch.from_numpy(part), self.dtype)
+            encoded = _features(self.network, self._table(part))
             end = min(start + CPU_PASS_TILES, len(tiles))
             features[start:end] = encoded.numpy()[: end - start]
         return lambda: features
@@ -207,8 +209,8 @@ class NetworkEncoder:
         dtype: torch.dtype,
     ) -> Float[Tensor, "..."]:
         # Height, width, color seen as color, height, width is torch's channels_last: nothing is copied.
-        pixels = tiles.to(self._device).permute(0, 3, 1, 2).float()
-        return network(pixels.sub_(self._mean).mul_(self._scale).to(dtype)).float()
+        pixels = tiles.to(self._device).permute(0, 3, 1, 2)
+        return _features(network, normalized(pixels, self._mean, self._scale).to(dtype))
 
     def _check_precision(self, exact: nn.Module, tiles: TileBatch, found: Features) -> None:
         checked = min(self._unchecked, len(tiles))
@@ -234,6 +236,13 @@ class NetworkEncoder:
                 "wsi-kd encoders lists those whose tokens are read here"
             )
         return shape[1]
+
+
+@torch.inference_mode()
+def _features(
+    network: Callable[[Tensor], Tensor], pixels: Float[Tensor, "tiles 3 height width"]
+) -> Float[Tensor, "..."]:
+    return network(pixels).float()
 
 
 def _channels_last(network: nn.Module) -> nn.Module:

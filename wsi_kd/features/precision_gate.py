@@ -3,7 +3,7 @@
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from wsi_kd.core.errors import BadInput
 
@@ -16,17 +16,23 @@ Features = Float32[np.ndarray, "tiles features"]
 
 
 def least_cosine(exact: Features, found: Features) -> float:
-    """Return the smallest cosine of two like rows; two rows of zeros are alike, one of them is not.
+    """Return the smallest of the cosines of `tile_cosines`; 1 where there is no tile."""
+    return float(tile_cosines(exact, found).min(initial=1.0))
+
+
+def tile_cosines(exact: Features, found: Features) -> Float64[np.ndarray, "tiles"]:
+    """Return the cosine of every two like rows; two rows of zeros are alike, one of them is not.
 
     >>> rows = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
-    >>> least_cosine(rows, np.array([[4.0, 3.0], [0.0, 0.0]], np.float32))
-    0.96
+    >>> tile_cosines(rows, np.array([[4.0, 3.0], [0.0, 0.0]], np.float32)).tolist()
+    [0.96, 1.0]
     """
     first, second = exact.astype(np.float64), found.astype(np.float64)
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     alike = np.where((first == second).all(axis=1), 1.0, 0.0)
     products = (first * second).sum(axis=1)
-    return float(np.divide(products, norms, out=alike, where=norms > 0).min(initial=1.0))
+    cosines: Float64[np.ndarray, "tiles"] = np.divide(products, norms, out=alike, where=norms > 0)
+    return cosines
 
 
 def check_precision(encoder: str, exact: Features, found: Features, *, what: str) -> None:

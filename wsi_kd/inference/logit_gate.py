@@ -60,6 +60,8 @@ class SlideChange(NamedTuple):
     """That were encoded."""
     least_cosine: float
     """Of a tile, as asked against float32."""
+    mean_cosine: float
+    """Of all of them."""
     stored_cosine: float | None
     """Of a tile, as the file holds it against what the run's own precision gives now; None where that is not
     among what was encoded."""

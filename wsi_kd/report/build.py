@@ -7,6 +7,7 @@ from wsi_kd.report.gallery import gallery_section
 from wsi_kd.report.headline import headline_section
 from wsi_kd.report.page import Page
 from wsi_kd.report.performance import fold_section, last_epoch_section, performance_section
+from wsi_kd.report.precision import precision_sections
 from wsi_kd.report.probabilities import calibration_section, decision_section
 from wsi_kd.report.provenance import provenance_section
 from wsi_kd.report.rates import curve_section
@@ -42,6 +43,7 @@ def build_page(record: RunRecord) -> Page:
             fold_section(metrics),
             last_epoch_section(metrics),
             training_section(record.models),
+            *precision_sections(record.precision),
             timing_section(record.jobs),
             reporting_section(record.reporting),
             provenance_section(record),

@@ -9,6 +9,7 @@ from jaxtyping import Float64
 from wsi_kd.evaluation.schema import Metrics
 from wsi_kd.inference.tables import PredictionRow
 from wsi_kd.report.page import Card
+from wsi_kd.report.precision_lines import PrecisionLine
 from wsi_kd.report.reporting_schema import ReportingItems
 from wsi_kd.report.slide_quality import SlideQuality
 from wsi_kd.report.timings import JobTiming
@@ -45,6 +46,8 @@ class RunRecord(NamedTuple):
     git: str
     commands: tuple[str, ...]
     reporting: ReportingItems
+    precision: tuple[PrecisionLine, ...] = ()
+    """Of `check-precision`, where somebody ran it."""
 
 
 RECIPE_NAMES = {

@@ -44,6 +44,10 @@ EXTERNAL = (
     "training, validation and test slides come from one manifest; score slides of another hospital with "
     "wsi-kd infer, or report a run that tests on them"
 )
+NO_PATIENTS = (
+    "The manifest names no patient (column case_id): every slide counts as a case of its own, so two slides "
+    "of one patient may stand in two parts, and intervals are of slides."
+)
 HANDLING = {
     "label": "trained on by nobody; scored where in a test part, and in no number",
     "resolution": "left out (status missing_mpp)",
@@ -197,10 +201,12 @@ def partition_level(sources: ReportingSources) -> Present[PartitionLevel]:
     Raises:
         BadInput: one does: the run's numbers are not what they seem.
     """
-    refuse_leaks(sources.splits.folds, sources.splits.case_of)
-    folds = len(sources.splits.folds)
+    case_of, folds = sources.splits.case_of, len(sources.splits.folds)
+    refuse_leaks(sources.splits.folds, case_of)
     facts: PartitionLevel = {"level": "case", "folds_checked": folds, "cases_in_two_parts": 0}
     text = f"Case (patient): in {counted(folds, 'fold')} no case stands in two parts; an overlap is an error."
+    if all(case_id == slide_id for slide_id, case_id in case_of.items()):
+        text = f"{text} {NO_PATIENTS}"
     return present(text, facts)
 
 

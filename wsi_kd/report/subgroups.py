@@ -1,6 +1,6 @@
 """Section of subgroups: does a score hold in every site, on every scanner, in every group that is named."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from wsi_kd.evaluation.schema import Metrics, Subgroup
 from wsi_kd.report.named_scores import NamedScore, curve_scores, main_recipe
@@ -9,6 +9,8 @@ from wsi_kd.report.page import Block, Cell, Column, Note, Section, Table
 
 HEADING = "Subgroups"
 FEW = "fewer than 20 cases"
+TELLING, SLIDES_A_GROUP = 0.9, 3
+"""A column that calls such a share of the slides rightly is told of, where it has so many slides a group."""
 HEADINGS = ("Slides", "Cases", "Positive", "AUC", "Sensitivity", "Specificity")
 
 
@@ -30,9 +32,29 @@ def subgroup_section(metrics: Metrics) -> Section:
             f"Read with care: {FEW} in {shown}. Such intervals are wide; a gap between groups may be chance."
         )
         blocks.append(Note(text, caution=True))
+    blocks += [Note(text, caution=True) for text in confounded(found[0].metrics["subgroups"])]
     main = main_recipe(metrics)
     blocks += [_table(score, folded=score.recipe != main) for score in found]
     return Section("subgroups", HEADING, tuple(blocks))
+
+
+def confounded(groups: Sequence[Subgroup]) -> Iterator[str]:
+    """Tell of each column that calls most slides rightly by itself, every group its commoner class.
+
+    A column that follows the label (all tumors from one scanner) lets any score look good that tells scanners
+    apart. Told from a share of `TELLING` on, where that leaves at most half of the errors of one call for
+    all, and where groups have `SLIDES_A_GROUP` slides on average: small groups fit any label.
+    """
+    for column in dict.fromkeys(group["column"] for group in groups):
+        counts = [(group["positives"], group["slides"]) for group in groups if group["column"] == column]
+        positives, slides = (sum(parts) for parts in zip(*counts, strict=True))
+        wrong = sum(min(positive, total - positive) for positive, total in counts)
+        enough = slides >= SLIDES_A_GROUP * len(counts)
+        if enough and slides - wrong >= TELLING * slides and 2 * wrong < min(positives, slides - positives):
+            yield (
+                f"Read with care: {column} alone calls {slides - wrong} of {slides} slides rightly, each "
+                f"group its commoner class: a score may have learned {column} and not the tissue."
+            )
 
 
 def _lead() -> str:

@@ -18,7 +18,8 @@ class RunSettings(Section):
     slides_dir: Path | None = None
     """Folder that relative slide paths (or CLAM's slide ids) start from; default: the manifest's folder."""
     classes: tuple[str, ...] = ()
-    """Labels in order, the negative one first; empty: the labels found, sorted."""
+    """Labels in order, the negative one first; empty: the labels found, sorted, and refused where that would
+    not put a word such as normal or negative first."""
     results_dir: Path = Path("results/run")
     """Folder that everything is written to."""
     max_failed_slides: int = Field(default=0, ge=0)

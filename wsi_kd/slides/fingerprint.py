@@ -4,6 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from wsi_kd.slides.slide_parts import MIRAX, MIRAX_INDEX, parts_of
+
 END_BYTES = 2**20
 BLOCK_BYTES = 2**16
 BLOCKS = 64
@@ -16,7 +18,8 @@ def slide_fingerprint(path: Path) -> str:
     It identifies a file and catches another version, a truncated copy and most edits; a change of a few bytes
     between the blocks goes unseen. Of an MRXS slide, whose pixels lie in a folder beside it, the folder's
     file names and sizes and its index `Slidedat.ini` count as well; of a slide that is a folder (OME-Zarr)
-    the name and size of every file in it, and the metadata as a whole.
+    the name and size of every file in it, and the metadata as a whole. Of VMS, VMU and DICOM all files of
+    the slide count alike, whatever they are called and whichever of a series is given.
 
     Raises:
         OSError: when the file cannot be read.
@@ -25,15 +28,33 @@ def slide_fingerprint(path: Path) -> str:
     if path.is_dir():
         _add_folder(digest, path)
         return digest.hexdigest()
+    if path.suffix.lower() == MIRAX:
+        _add_mirax(digest, path)
+        return digest.hexdigest()
+    parts = parts_of(path)
+    if not parts:
+        _add_file(digest, path)
+        return digest.hexdigest()
+    for content in sorted(_file_digest(file) for file in (path, *parts)):
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _add_mirax(digest: "hashlib._Hash", path: Path) -> None:
     _add_file(digest, path)
-    companion = path.with_suffix("")
-    if path.suffix.lower() == ".mrxs" and companion.is_dir():
-        for part in sorted(companion.iterdir()):
+    folder = path.with_suffix("")
+    if folder.is_dir():
+        for part in sorted(folder.iterdir()):
             digest.update(f"{part.name}:{part.stat().st_size};".encode())
-        index = companion / "Slidedat.ini"
+        index = folder / MIRAX_INDEX
         if index.is_file():
             _add_file(digest, index)
-    return digest.hexdigest()
+
+
+def _file_digest(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    _add_file(digest, path)
+    return digest.digest()
 
 
 def _add_folder(digest: "hashlib._Hash", folder: Path) -> None:

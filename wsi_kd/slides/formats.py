@@ -2,36 +2,39 @@
 
 import stat
 from collections.abc import Callable
-from configparser import ConfigParser, Error
 from pathlib import Path
 
 import openslide
 
 from wsi_kd.core.errors import SlideProblem
-from wsi_kd.slides.declared import refuse_endless_mirax, refuse_vast_tiles
+from wsi_kd.slides.declared import refuse_vast_tiles
+from wsi_kd.slides.dicom_header import MAGIC, PREAMBLE_BYTES
 from wsi_kd.slides.image_reader import open_image
 from wsi_kd.slides.openslide_reader import OpenSlideReader
+from wsi_kd.slides.overlapping_tiles import refuse_overlapping_tiles
 from wsi_kd.slides.protocol import Background, SlideReader, unreadable
+from wsi_kd.slides.sakura_database import refuse_faulty_sakura
+from wsi_kd.slides.slide_parts import MIRAX_INDEX, refuse_missing_parts
 from wsi_kd.slides.tiff_reader import open_tiff, tells_more_than_openslide
 from wsi_kd.slides.zarr_reader import is_zarr, open_zarr
 
-_HEAD_BYTES = 132
+_HEAD_BYTES = PREAMBLE_BYTES + len(MAGIC)
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Classic and BigTIFF, of either byte order."""
-_PLAIN_TIFF = "generic-tiff"
+_PLAIN_TIFF, _SAKURA = "generic-tiff", "sakura"
 _IMAGES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 _KNOWN_ELSEWHERE = {
     b"\x89HDF\r\n\x1a\n": "an HDF5 file (Imaris?); convert it: bfconvert in.ims out.ome.tif",
     b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000; convert it: vips tiffsave in.jp2 out.tif --tile --pyramid",
     b"SIMPLE  =": "a FITS image; convert it: bfconvert in.fits out.ome.tif",
+    b"SQLite format 3\0": "a database that OpenSlide does not know as a Sakura slide; copy it again",
     b"%PDF": "a PDF document, no image",
     b"PK\x03\x04": "a zip archive; unpack it first",
     b"\x1f\x8b": "a gzip archive; unpack it first",
 }
 """First bytes of what is no slide here -> what it is and what helps."""
-MAX_NAMED = 4
-_DICOM_AT, _DICOM = 128, b"DICM"
-_MIRAX_INDEX = "Slidedat.ini"
+_PLACED_APART = ("leica", "philips", "trestle", "ventana")
+"""Vendors whose pages are no levels as they stand: tiles overlap, areas lie apart, edges are padded."""
 
 
 def open_by_content(path: Path, *, background: Background) -> SlideReader:
@@ -39,6 +42,7 @@ def open_by_content(path: Path, *, background: Background) -> SlideReader:
 
     OpenSlide comes first. A TIFF that it does not know, knows and cannot open, or takes for a plain one
     although it is an OME-TIFF, goes to tifffile, PNG and JPEG to Pillow, a Zarr folder to zarr-python.
+    What OpenSlide knows and cannot open, and would lie elsewhere page by page, is refused with its reason.
 
     Raises:
         SlideProblem: unreadable, for a file that is absent, empty, of a foreign format or damaged.
@@ -51,18 +55,22 @@ def open_by_content(path: Path, *, background: Background) -> SlideReader:
     head = _head(path)
     if not head:
         raise unreadable("the file is empty (0 bytes); copy it again")
-    _check_mirax(path)
+    refuse_missing_parts(path)
     if head.startswith(_TIFF):
         refuse_vast_tiles(path)
     vendor = openslide.OpenSlide.detect_format(path)
+    if head.startswith(_TIFF) and vendor in {None, _PLAIN_TIFF}:
+        refuse_overlapping_tiles(path)
     if vendor is None:
         return _reader_for(head)(path, background=background)
     if vendor == _PLAIN_TIFF and tells_more_than_openslide(path):
         return open_tiff(path, background=background)
+    if vendor == _SAKURA:
+        refuse_faulty_sakura(path)
     try:
         return OpenSlideReader(path, background=background)
     except SlideProblem as problem:
-        if not head.startswith(_TIFF):
+        if vendor in _PLACED_APART or not head.startswith(_TIFF):
             raise
         return _second_try(path, background, first=problem)
 
@@ -83,7 +91,7 @@ def _reader_for(head: bytes) -> Callable[..., SlideReader]:
     for start, told in _KNOWN_ELSEWHERE.items():
         if head.startswith(start):
             raise unreadable(told)
-    if head[_DICOM_AT:] == _DICOM:
+    if head[PREAMBLE_BYTES:] == MAGIC:
         raise unreadable(
             "DICOM, but no whole-slide image that OpenSlide reads (VL Whole Slide Microscopy, uncompressed, "
             "JPEG or JPEG 2000); export it so"
@@ -110,7 +118,7 @@ def _open_folder(path: Path, background: Background) -> SlideReader:
         return open_zarr(path, background=background)
     if any(file.suffix.lower() == ".dcm" for file in _listed(path)):
         raise unreadable("a folder of DICOM files; give one .dcm file of the series, the others are found")
-    if (path / _MIRAX_INDEX).is_file():
+    if (path / MIRAX_INDEX).is_file():
         raise unreadable("the data of a MIRAX slide; give the .mrxs file beside this folder")
     raise unreadable("a folder that is no OME-Zarr; give the slide's file")
 
@@ -130,35 +138,3 @@ def _head(path: Path) -> bytes:
             return handle.read(_HEAD_BYTES)
     except OSError as error:
         raise unreadable(f"cannot be opened ({error.strerror or error})") from None
-
-
-def _check_mirax(path: Path) -> None:
-    """Refuse a MIRAX slide without all its data.
-
-    Its .mrxs file is a small JPEG of the slide: without the folder beside it, it would pass for an image.
-    """
-    if path.suffix.lower() != ".mrxs":
-        return
-    folder = path.with_suffix("")
-    index = folder / _MIRAX_INDEX
-    if not index.is_file():
-        raise unreadable(
-            f"{folder.name}/{_MIRAX_INDEX} is missing; copy the folder that belongs to the .mrxs file"
-        )
-    missing = [name for name in _mirax_parts(index) if not (folder / name).is_file()]
-    if missing:
-        named = ", ".join(missing[:MAX_NAMED])
-        raise unreadable(f"{len(missing)} files are missing in {folder.name}/ ({named}); copy it again")
-
-
-def _mirax_parts(index: Path) -> list[str]:
-    """Return the names of the data files that a MIRAX index lists."""
-    parser = ConfigParser(interpolation=None, strict=False, allow_no_value=True)
-    try:
-        parser.read_string(index.read_text(encoding="utf-8-sig", errors="replace"))
-        refuse_endless_mirax(parser, name=f"{index.parent.name}/{index.name}")
-        parts = dict(parser["DATAFILE"])
-        listed = [parts[f"file_{number}"] for number in range(int(parts["file_count"]))]
-        return [parser["HIERARCHICAL"]["indexfile"], *listed]
-    except (Error, KeyError, ValueError):
-        raise unreadable(f"{index.parent.name}/{index.name} is damaged; copy the folder again") from None

@@ -1,17 +1,28 @@
 """What a slide's file tells of itself: format, levels, how they are stored; never whose tissue it is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tifffile import TiffFile
+from tifffile import TiffFile, TiffPage
 
 from wsi_kd.core.units import Box
 from wsi_kd.slides.facts import SlideFacts, slide_facts
 from wsi_kd.slides.protocol import SlideReader
 from wsi_kd.slides.tiff_layout import pages_of
 
-_TIFF_VENDORS = ("aperio", "generic-tiff", "hamamatsu", "leica", "philips", "trestle", "ventana")
-"""OpenSlide's vendors whose files are TIFF (Hamamatsu's VMS is not, and is not told)."""
+_TIFF_VENDORS = (
+    *("aperio", "argos", "generic-tiff", "hamamatsu", "huron"),
+    *("leica", "philips", "trestle", "ventana"),
+)
+"""OpenSlide's vendors whose files are TIFF, but for Hamamatsu's VMS and VMU."""
+_OVERLAPPING = ("trestle", "ventana")
+"""Those whose level 0 is smaller than its page, which holds what tiles have in common twice."""
+_TOLD_BY_KEY = {
+    "hamamatsu.NoJpegColumns": "JPEG",
+    "hamamatsu.BitsPerPixel": "none",
+    "sakura.VersionBytes": "JPEG",
+}
+"""Properties that only formats of one compression have: VMS, VMU, Sakura."""
 _TRANSFER_SYNTAXES = {
     "1.2.840.10008.1.2": "none",
     "1.2.840.10008.1.2.1": "none",
@@ -102,6 +113,9 @@ def _stored_as(reader: SlideReader) -> tuple[str, int]:
         return told.upper(), -1
     if told := properties.get("dicom.TransferSyntaxUID"):
         return _TRANSFER_SYNTAXES.get(told, UNKNOWN), -1
+    for key, told in _TOLD_BY_KEY.items():
+        if key in properties:
+            return told, -1
     vendor = properties.get("openslide.vendor", "")
     if vendor not in _TIFF_VENDORS and not reader.format.startswith("tiff/"):
         return UNKNOWN, -1
@@ -112,10 +126,19 @@ def _of_tiff(reader: SlideReader) -> tuple[str, int]:
     """Look at the page of level 0; NDPI stores its rows as one JPEG, which is no list of tiles."""
     try:
         with TiffFile(reader.path) as tiff:
-            for first in pages_of(tiff):
-                if (first.imagewidth, first.imagelength) == reader.level_dimensions[0]:
-                    empty = sum(size == 0 for size in first.databytecounts)
-                    return str(getattr(first.compression, "name", first.compression)), empty
+            page = _page_of_level0(list(pages_of(tiff)), reader)
+            if page is None:
+                return UNKNOWN, -1
+            empty = sum(size == 0 for size in page.databytecounts)
+            return str(getattr(page.compression, "name", page.compression)), empty
     except Exception:  # tifffile raises anything over a directory that it does not know
         return UNKNOWN, -1
-    return UNKNOWN, -1
+
+
+def _page_of_level0(pages: Sequence[TiffPage], reader: SlideReader) -> TiffPage | None:
+    """Return the page of level 0's size, or the largest tiled one where stored tiles overlap."""
+    if reader.properties.get("openslide.vendor") in _OVERLAPPING:
+        tiled = [page for page in pages if page.is_tiled]
+        return max(tiled, key=lambda page: page.imagewidth * page.imagelength, default=None)
+    size = reader.level_dimensions[0]
+    return next((page for page in pages if (page.imagewidth, page.imagelength) == size), None)

@@ -10,13 +10,14 @@ component ids). Where its guess is not what the TIFF says, an Adobe marker that 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-StoredColors = Literal["rgb", "ycbcr"]
-"""What the three components of a tile are, by the TIFF's photometric tag."""
+StoredColors = Literal["rgb", "ycbcr", "gray"]
+"""What the components of a tile are, by the TIFF's photometric tag; gray is one plane of a planar image."""
 
 MARKER, DHT, DQT, SOS, APP0, APP14 = 0xFF, 0xC4, 0xDB, 0xDA, 0xE0, 0xEE
 FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 """Baseline, extended and progressive Huffman frames; whatever else there is goes to OpenSlide."""
-COMPONENTS, BITS = 3, 8
+COMPONENTS: dict[StoredColors, int] = {"rgb": 3, "ycbcr": 3, "gray": 1}
+BITS = 8
 LENGTH_BYTES = 2
 START = b"\xff\xd8"
 _ADOBE = {
@@ -58,14 +59,14 @@ class JpegStreams:
         self._tables = (
             b"".join(part.whole for part in _segments(tables) if part.marker in {DHT, DQT}) if tables else b""
         )
-        self._colors: StoredColors = colors
+        self.colors: StoredColors = colors
         self._known: tuple[bytes, bytes] | None = None
 
     def complete(self, stored: bytes) -> bytes:
         """Return a stream of its own for the bytes of one stored tile.
 
         Raises:
-            ValueError: bytes that do not start as a JPEG of three components.
+            ValueError: bytes that do not start as a JPEG of as many components as belong.
         """
         known = self._known
         if known is None or not stored.startswith(known[0]):
@@ -82,20 +83,22 @@ class JpegStreams:
                 break
         else:
             raise ValueError("no frame that is known before its first scan")
-        told = _told_colors(before)
+        told = _told_colors(before, components=COMPONENTS[self.colors])
         kept = (
-            before if told == self._colors else [part for part in before if part.marker not in {APP0, APP14}]
+            before if told == self.colors else [part for part in before if part.marker not in {APP0, APP14}]
         )
-        adobe = b"" if told == self._colors else _ADOBE[self._colors]
+        adobe = b"" if told == self.colors else _ADOBE[self.colors]
         return stored[: before[-1].end], START + self._tables + adobe + b"".join(part.whole for part in kept)
 
 
-def _told_colors(segments: list[_Segment]) -> StoredColors:
+def _told_colors(segments: list[_Segment], *, components: int) -> StoredColors:
     """Return what libjpeg would take the components for."""
     frame = segments[-1].content
     ids = tuple(frame[6::3])
-    if frame[0] != BITS or len(ids) != COMPONENTS:
-        raise ValueError(f"{len(ids)} components of {frame[0]} bits; expected 3 of 8")
+    if frame[0] != BITS or len(ids) != components:
+        raise ValueError(f"{len(ids)} components of {frame[0]} bits; expected {components} of {BITS}")
+    if components == COMPONENTS["gray"]:
+        return "gray"
     if any(part.marker == APP0 and part.content.startswith(b"JFIF\0") for part in segments):
         return "ycbcr"
     adobe = [part.content for part in segments if part.marker == APP14 and part.content.startswith(b"Adobe")]

@@ -6,6 +6,7 @@ there, so it may be handed to workers freely; threads may share it.
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -13,15 +14,19 @@ from types import TracebackType
 import openslide
 from openslide import lowlevel
 
-from wsi_kd.core.file_identity import FileIdentity
 from wsi_kd.core.floors import refuse_below
 from wsi_kd.core.shapes import Pixels
 from wsi_kd.core.units import Box
 from wsi_kd.slides.composite import background_color
-from wsi_kd.slides.identity import check_unchanged, identity_of
+from wsi_kd.slides.hamamatsu_index import without_part_names
+from wsi_kd.slides.identity import SlideIdentity, check_all_unchanged, identities_of
 from wsi_kd.slides.ledger import LEDGER
 from wsi_kd.slides.premultiplied import Premultiplied, on_background, read_premultiplied
 from wsi_kd.slides.protocol import WHITE, Background, unreadable
+
+_NOT_DECODED = "compression is not supported"
+"""What OpenSlide says of a Zeiss slide in JPEG XR, a common one."""
+_CONVERT = "save it with another compression (ZEN: Zstandard), or convert it: bfconvert in.czi out.ome.tif"
 
 _Where = tuple[tuple[int, int], int, tuple[int, int]]
 """Corner in level-0 pixels, level, size in pixels of that level."""
@@ -34,10 +39,10 @@ class OpenSlideReader:
         refuse_below("OpenSlide", openslide.__library_version__)
         self.path = path
         self._background: Background = background
-        self._identity = identity_of(path)
+        self._identity = identities_of(path)
         slide = _open(path)
         try:
-            self.properties: Mapping[str, str] = dict(slide.properties)
+            self.properties: Mapping[str, str] = _properties(slide)
             self.level_dimensions = tuple(slide.level_dimensions)
             self.level_downsamples = tuple(slide.level_downsamples)
             self.associated: Mapping[str, tuple[int, int]] = {
@@ -83,7 +88,7 @@ class OpenSlideReader:
                 pixels = _pixels(slide, where)
             except openslide.OpenSlideError as error:
                 pixels = self._read_anew(slide, where, first=error)
-        check_unchanged(self.path, self._identity)
+        check_all_unchanged(self._identity)
         return on_background(pixels, self.background)
 
     def bound_cache(self, most_bytes: int) -> None:
@@ -112,7 +117,7 @@ class OpenSlideReader:
     def _current(self) -> openslide.OpenSlide:
         if self._process != os.getpid():
             # The parent's handle is kept, never closed or used: its locks may have been held while forking.
-            check_unchanged(self.path, self._identity)
+            check_all_unchanged(self._identity)
             self._inherited.append(self._slide)
             self._slide, self._process = _open(self.path), os.getpid()
         return self._slide
@@ -128,7 +133,7 @@ class OpenSlideReader:
 
         The old handle is dropped, not closed: another thread may still be inside it.
         """
-        check_unchanged(self.path, self._identity)
+        check_all_unchanged(self._identity)
         fresh = _open(self.path)
         try:
             pixels = _pixels(fresh, where)
@@ -136,11 +141,21 @@ class OpenSlideReader:
             if self._slide is failed:
                 self._slide = _open(self.path)
             (x, y), level, (width, height) = where
+            told = without_part_names(str(first), self.path)
             raise unreadable(
-                f"damaged at x {x}, y {y} (level {level}, {width}x{height} px): {first}"
+                f"damaged at x {x}, y {y} (level {level}, {width}x{height} px): {told}"
             ) from None
         self._slide = fresh
         return pixels
+
+
+def _properties(slide: openslide.OpenSlide) -> dict[str, str]:
+    """Return the properties but for those whose name is no UTF-8: openslide-python cannot look them up."""
+    found = {}
+    for name in slide.properties:
+        with suppress(KeyError):
+            found[name] = slide.properties[name]
+    return found
 
 
 def _pixels(slide: openslide.OpenSlide, where: _Where) -> Premultiplied:
@@ -164,8 +179,8 @@ def bounds_of(properties: Mapping[str, str], size: tuple[int, int]) -> Box:
     return Box(left, top, right - left, bottom - top)
 
 
-def _reopen(path: Path, background: Background, identity: FileIdentity) -> OpenSlideReader:
-    check_unchanged(path, identity)
+def _reopen(path: Path, background: Background, identity: SlideIdentity) -> OpenSlideReader:
+    check_all_unchanged(identity)
     return OpenSlideReader(path, background=background)
 
 
@@ -175,6 +190,8 @@ def _open(path: Path) -> openslide.OpenSlide:
     except openslide.OpenSlideUnsupportedFormatError:
         raise unreadable("no format that OpenSlide reads; convert it to a tiled pyramidal TIFF") from None
     except openslide.OpenSlideError as error:
-        raise unreadable(f"OpenSlide cannot open it ({error}); copy or export it again") from None
+        told = without_part_names(str(error), path)
+        remedy = _CONVERT if _NOT_DECODED in told else "copy or export it again"
+        raise unreadable(f"OpenSlide cannot open it ({told}); {remedy}") from None
     except OSError as error:
         raise unreadable(f"cannot be opened ({error.strerror or error})") from None

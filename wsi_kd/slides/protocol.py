@@ -66,5 +66,10 @@ class SlideReader(Protocol):
 
 
 def unreadable(reason: str) -> SlideProblem:
-    """Build the problem of a file that cannot be read; its reason is one line."""
-    return SlideProblem(SlideStatus.UNREADABLE, " ".join(reason.split()))
+    """Build the problem of a file that cannot be read; its reason is one line of printable letters.
+
+    Libraries quote what a damaged file holds, be it half a letter or what a terminal would obey.
+    """
+    one_line = " ".join(reason.split())
+    printable = "".join(letter if letter.isprintable() else "?" for letter in one_line)
+    return SlideProblem(SlideStatus.UNREADABLE, printable)

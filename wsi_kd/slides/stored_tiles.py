@@ -21,7 +21,10 @@ from wsi_kd.slides.ledger import LEDGER
 from wsi_kd.slides.protocol import SlideReader, unreadable
 from wsi_kd.slides.tiff_layout import pages_of
 
-ONE_GRID = ("openslide/aperio", "openslide/generic-tiff", "openslide/philips", "tiff/")
+ONE_GRID = (
+    *("openslide/aperio", "openslide/argos", "openslide/generic-tiff", "openslide/huron"),
+    *("openslide/philips", "tiff/"),
+)
 """Formats whose levels are one grid of tiles without overlap; others (Leica, Ventana, Trestle) shift them."""
 PADDED = "openslide/philips"
 BITS = 8

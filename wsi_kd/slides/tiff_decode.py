@@ -58,7 +58,8 @@ def _decode_plane(
         raise ValueError("its image data end too early")
     if stored.streams is not None:
         # libjpeg-turbo refuses here what it would else only warn of: data that end early.
-        pixels: Samples = simplejpeg.decode_jpeg(stored.streams.complete(data), colorspace="RGB")
+        space = "GRAY" if stored.streams.colors == "gray" else "RGB"
+        pixels: Samples = simplejpeg.decode_jpeg(stored.streams.complete(data), colorspace=space)
         return pixels
     decoded = page.decode(data, index, jpegtables=stored.tables)[0]
     if decoded is None:

@@ -29,6 +29,8 @@ PHOTOMETRICS = {
     *(PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB),
     *(PHOTOMETRIC.PALETTE, PHOTOMETRIC.YCBCR),
 }
+_BIO_FORMATS = "OME Bio-Formats"
+"""How the Software tag of each page that it wrote begins."""
 OPACITY = {1: True, 2: False}
 """ExtraSamples: 1 is premultiplied opacity, 2 is opacity; anything else is no color."""
 
@@ -49,7 +51,7 @@ class StoredPage(NamedTuple):
     raw: bool
     """Uncompressed rows that are read as they lie, in runs of the grid's height."""
     streams: JpegStreams | None
-    """For tiles of interleaved JPEG colors."""
+    """For JPEG: tiles of three interleaved colors, or of one plane each."""
 
 
 def store_page(page: TiffPage, *, significant_bits: int | None = None) -> StoredPage:
@@ -105,9 +107,11 @@ def _refuse_vast(piece: tuple[int, int], decoded_bytes: int) -> None:
 
 
 def _streams(page: TiffPage, planes: int) -> JpegStreams | None:
-    if page.compression != COMPRESSION.JPEG or page.samplesperpixel != RGB or planes > 1:
+    if page.compression != COMPRESSION.JPEG or page.bitspersample != BITS:
         return None
-    if page.bitspersample != BITS:
+    if planes > 1:
+        return JpegStreams(page.jpegtables or b"", "gray")
+    if page.samplesperpixel != RGB:
         return None
     # Bio-Formats writes JFIF streams, which are always YCbCr, below a tag that says RGB.
     colors: StoredColors = "ycbcr" if page.photometric == PHOTOMETRIC.YCBCR or page.is_jfif else "rgb"
@@ -135,6 +139,8 @@ def _refuse_foreign(page: TiffPage) -> None:
         raise unreadable(f"its colors are {_name(page.photometric)}; export 8-bit RGB")
     if page.photometric == PHOTOMETRIC.YCBCR and page.compression not in _BECOMES_RGB:
         raise unreadable(f"YCbCr colors with compression {_name(page.compression)}; export 8-bit RGB")
+    if page.photometric == PHOTOMETRIC.YCBCR and page.planarconfig == SEPARATE and not _by_bio_formats(page):
+        raise unreadable("YCbCr colors in a plane each, which nothing here makes RGB; export 8-bit RGB")
     if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is None:
         raise unreadable("a palette image without its palette; export 8-bit RGB")
     if 0 in (page.imagewidth, page.imagelength):
@@ -145,6 +151,11 @@ def _refuse_foreign(page: TiffPage) -> None:
             f"orientation tag {int(orientation)}: viewers disagree on such files, so drawings would not fit; "
             "turn the pixels upright (vips autorot in.tif out.tif); set a wrong tag to 1 (tiffset -s 274 1)"
         )
+
+
+def _by_bio_formats(page: TiffPage) -> bool:
+    """Tell whether Bio-Formats wrote a page: 7 tags all JPEG as YCbCr, though its planes hold RGB."""
+    return str(page.tags.valueof("Software", "")).startswith(_BIO_FORMATS)
 
 
 def _model(page: TiffPage, significant_bits: int | None) -> SampleModel:

@@ -13,9 +13,10 @@ from wsi_kd.slides.mpp import ResolvedMpp
 from wsi_kd.slides.pyramid import ReadPlan, plan_read
 from wsi_kd.slides.reader import open_slide
 from wsi_kd.slides.tile_source import open_tile_source
+from wsi_kd.slides.whole_series import series_doubt
 from wsi_kd.steps.mask import mask_slide
 from wsi_kd.steps.resolution import slide_resolution
-from wsi_kd.steps.status import unnamed
+from wsi_kd.steps.status import joined_notes, unnamed
 from wsi_kd.steps.tile import tile_slide
 from wsi_kd.tissue.segmentation_network import SegmentationNetwork
 
@@ -97,7 +98,7 @@ def _described(row: SlideRow, settings: Settings) -> SlideInfo:
         with open_slide(row.path, background=settings.slides.background) as reader:
             found = found._replace(stored=describe_file(reader))
             mpp = slide_resolution(reader.properties, settings.slides, override=row.slide_mpp)
-            found = found._replace(mpp=mpp, reason=mpp.doubt)
+            found = found._replace(mpp=mpp, reason=joined_notes(mpp.doubt, series_doubt(reader.properties)))
             tile = settings.tile
             plan = plan_read(
                 reader.level_downsamples,

@@ -24,9 +24,18 @@ from wsi_kd.slides.frame import slide_center_nm
 from wsi_kd.slides.overview import Overview, open_overview, reading_failed
 from wsi_kd.slides.protocol import SlideReader
 from wsi_kd.slides.reader import open_slide
+from wsi_kd.slides.whole_series import series_doubt
 from wsi_kd.steps.drawings import edited_outline
 from wsi_kd.steps.resolution import slide_resolution
-from wsi_kd.steps.status import failure, inputs_hash, kept_under, status_row, unnamed, write_status
+from wsi_kd.steps.status import (
+    failure,
+    inputs_hash,
+    joined_notes,
+    kept_under,
+    status_row,
+    unnamed,
+    write_status,
+)
 from wsi_kd.steps.tissue import (
     look_at_overview,
     nothing_seen,
@@ -236,7 +245,8 @@ def _read_geometry(reader: SlideReader, row: SlideRow, settings: Settings, *, he
     header["facts"] = slide_facts(reader)._asdict()
     mpp = slide_resolution(reader.properties, settings.slides, override=row.slide_mpp)
     header.update(slide_mpp=mpp.mpp, mpp_x=mpp.mpp_x, mpp_y=mpp.mpp_y, mpp_source=mpp.source)
-    header.update(mpp_entry=mpp.entry, mpp_others=list(mpp.others), reason=mpp.doubt)
+    header.update(mpp_entry=mpp.entry, mpp_others=list(mpp.others))
+    header["reason"] = joined_notes(mpp.doubt, series_doubt(reader.properties))
 
 
 def _network_input(mask: MaskSettings) -> NetworkInput:

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.shapes import FeatureArray
-from wsi_kd.features.precision_gate import least_cosine
+from wsi_kd.features.precision_gate import least_cosine, tile_cosines
 from wsi_kd.inference.logit_gate import Encoded, SlideChange, logit_changes
 from wsi_kd.inference.predict import slide_logits
 from wsi_kd.inference.slide import check_features
@@ -109,8 +109,15 @@ def slide_change(encoded: EncodedSlide, models: Sequence[CheckedModel]) -> Slide
     if encoded.expected is not None:
         expected = encoded.expected.astype(stored.dtype).astype(np.float32)
         stored_cosine = least_cosine(expected, stored.astype(np.float32))
-    slide_id = encoded.slide.row.slide_id
-    return SlideChange(slide_id, len(stored), least_cosine(exact, found), stored_cosine, tuple(logits))
+    cosines = tile_cosines(exact, found)
+    return SlideChange(
+        encoded.slide.row.slide_id,
+        tiles=len(stored),
+        least_cosine=float(cosines.min(initial=1.0)),
+        mean_cosine=float(cosines.mean()),
+        stored_cosine=stored_cosine,
+        logits=tuple(logits),
+    )
 
 
 def _logits(model: CheckedModel, features: FeatureArray) -> SlideLogits:

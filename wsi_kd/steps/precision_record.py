@@ -74,6 +74,7 @@ def _slide(slide: "PickedSlide", change: SlideChange) -> dict[str, Any]:
         "embedded_in": slide.embedded_in,
         "stored_as": str(slide.stored.features.dtype),
         "least_cosine": change.least_cosine,
+        "mean_cosine": change.mean_cosine,
         "stored_cosine": change.stored_cosine,
         "logits": [_logit(one) for one in change.logits],
     }

@@ -19,7 +19,7 @@ from wsi_kd.inference.slide_prediction import SLIDE_SCORES, SlidePrediction, sli
 from wsi_kd.inference.tables import BINARY, PredictionRow, tile_table, write_predictions, write_tiles_csv
 from wsi_kd.settings.all import Settings
 from wsi_kd.steps.scored_models import LAST_FOLDER, has_annotations, manifest_rows
-from wsi_kd.steps.split import read_fold
+from wsi_kd.steps.split import check_seen, read_fold
 from wsi_kd.training.checkpoint import LoadedModel, load_model
 
 MODEL_FACTS = (
@@ -59,16 +59,18 @@ def run_predict(
     feature file is read once, for both models.
 
     Raises:
-        BadInput: a model of another fold, other classes or other features; damaged or missing files.
+        BadInput: a model of another fold or split, other classes or other features; damaged or missing files.
         RunFailed: a file could not be written.
     """
     slides = scored_slides(manifest, splits_path, fold=fold)
+    parts = read_fold(splits_path, fold)
     device = choose_device(settings.predict.device)
     made_with = {"predict": settings.predict.model_dump(mode="json")}
     jobs = []
     for name, folder in (("last", out_dir / LAST_FOLDER), ("model", out_dir)):
         loaded = load_model(model_dir, name=name)
         _check_model(loaded.header, model_dir, classes=manifest.classes, fold=fold)
+        check_seen(loaded.header, parts, where=model_dir)
         loaded.model.to(device)
         with_tiles = name == "model" or has_annotations(manifest)
         facts = {key: loaded.header[key] for key in MODEL_FACTS}

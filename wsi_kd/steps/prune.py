@@ -16,7 +16,7 @@ from wsi_kd.report.figures import series_chart
 from wsi_kd.report.svg import standalone_svg
 from wsi_kd.settings.all import Settings, parse_settings
 from wsi_kd.steps.scored_models import manifest_rows
-from wsi_kd.steps.split import read_splits
+from wsi_kd.steps.split import check_seen, read_splits
 from wsi_kd.steps.train_large import SAME_FEATURES
 from wsi_kd.steps.train_validation import choose_thresholds, score_validation
 from wsi_kd.training.checkpoint import LoadedModel, load_model, save_model
@@ -145,6 +145,7 @@ def _validation_slides(
         )
     if not 0 <= fold < len(folds):
         raise BadInput(f"{splits_path}: no fold {fold}, the model's; it holds folds 0 to {len(folds) - 1}")
+    check_seen(header, folds[fold], where=splits_path)
     val = load_bags(features_dir, manifest_rows(manifest, folds[fold].val), manifest.classes)
     odd = [key for key in SAME_FEATURES if val.header.get(key) != header[key]]
     if odd:

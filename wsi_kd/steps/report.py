@@ -20,6 +20,7 @@ from wsi_kd.settings.all import Settings
 from wsi_kd.settings.results import ReportSettings
 from wsi_kd.steps.report_files import ReportData, read_report_files, write_report_files
 from wsi_kd.steps.report_inputs import read_run
+from wsi_kd.steps.report_precision import read_precision
 from wsi_kd.steps.report_slides import Seen, look_at, slides_of
 from wsi_kd.steps.report_sources import read_sources, tell_changed_truth
 
@@ -63,10 +64,11 @@ def run_report(manifest: Manifest, *, results_dir: Path, settings: Settings) -> 
     sources = read_sources(results_dir, run)
     tell_changed_truth(manifest, sources.splits)
     reporting = reporting_items(sources, settings=made_with)
+    precision = read_precision(results_dir, run.metrics)
     folder = results_dir / "report"
     write_report_files(
         folder,
-        ReportData(run.metrics, run.models, run.slides, tiles, run.jobs, reporting),
+        ReportData(run.metrics, run.models, run.slides, tiles, run.jobs, reporting, precision),
         settings=made_with,
     )
     data = read_report_files(folder)
@@ -81,6 +83,7 @@ def run_report(manifest: Manifest, *, results_dir: Path, settings: Settings) -> 
         git=sources.git,
         commands=COMMANDS,
         reporting=data.reporting,
+        precision=data.precision,
     )
     page = folder / "index.html"
     publish_text(page, render_page(build_page(record)))

@@ -13,6 +13,7 @@ from wsi_kd.evaluation.schema import Metrics
 from wsi_kd.inference.tables import prediction_cells, prediction_columns, prediction_row
 from wsi_kd.report.columns import cells_of, parse_lines
 from wsi_kd.report.gallery_tiles import ShownTile
+from wsi_kd.report.precision_lines import PrecisionLine
 from wsi_kd.report.record import ModelRun
 from wsi_kd.report.reporting_schema import FILE as REPORTING
 from wsi_kd.report.reporting_schema import KIND as REPORTING_KIND
@@ -23,7 +24,7 @@ from wsi_kd.report.timings import JobTiming
 REMAKE = "wsi-kd report"
 KIND = "report"
 METRICS, PREDICTIONS, TRAINING = "metrics.json", "predictions.csv", "training.csv"
-SLIDES, TILES, TIMINGS = "slides.csv", "tiles.csv", "timings.csv"
+SLIDES, TILES, TIMINGS, PRECISION = "slides.csv", "tiles.csv", "timings.csv", "precision.csv"
 MODEL_COLUMNS = ("recipe", "seed", "fold")
 
 Line = TypeVar("Line")
@@ -38,10 +39,11 @@ class ReportData(NamedTuple):
     tiles: tuple[ShownTile, ...]
     jobs: tuple[JobTiming, ...]
     reporting: ReportingItems
+    precision: tuple[PrecisionLine, ...] = ()
 
 
 def write_report_files(folder: Path, data: ReportData, *, settings: Mapping[str, Any]) -> None:
-    """Write the seven files; the sidecar of each table records `settings`: title and section `report`.
+    """Write the eight files; the sidecar of each table records `settings`: title and section `report`.
 
     Raises:
         RunFailed: one could not be written.
@@ -58,6 +60,7 @@ def write_report_files(folder: Path, data: ReportData, *, settings: Mapping[str,
         (SLIDES, SlideQuality._fields, data.slides),
         (TILES, ShownTile._fields, data.tiles),
         (TIMINGS, JobTiming._fields, data.jobs),
+        (PRECISION, PrecisionLine._fields, data.precision),
     ):
         publish_table(folder / name, fields, map(cells_of, lines), stamp=described)
 
@@ -80,6 +83,7 @@ def read_report_files(folder: Path) -> ReportData:
         tiles=_read_lines(folder / TILES, ShownTile),
         jobs=_read_lines(folder / TIMINGS, JobTiming),
         reporting=cast("ReportingItems", reporting),
+        precision=_read_lines(folder / PRECISION, PrecisionLine),
     )
 
 

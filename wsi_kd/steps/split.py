@@ -1,20 +1,21 @@
 """Step split: status tables and manifest -> status.csv (each slide once) and splits.csv (who is where)."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wsi_kd.bags.manifest import PARTS, Manifest, SlideRow
 from wsi_kd.bags.splits import Fold, plan_folds
 from wsi_kd.bags.tables import listed
 from wsi_kd.core.errors import BadInput
-from wsi_kd.core.files import publish_table, read_json, read_table, sidecar
+from wsi_kd.core.files import content_hash, publish_table, read_json, read_table, sidecar
 from wsi_kd.core.messages import say, warn
 from wsi_kd.core.places import without_paths
 from wsi_kd.core.provenance import check_schema, stamp
 from wsi_kd.core.records import SlideStatus, StatusRow
 from wsi_kd.settings.all import Settings
+from wsi_kd.steps.same_slides import read_fingerprints, refuse_copies_across_parts, same_files
 from wsi_kd.steps.status import read_status, write_status
 
 EXCLUDED = "excluded"
@@ -46,6 +47,7 @@ def run_split(
     splits_path: Path,
     status_path: Path,
     settings: Settings,
+    features_dir: Path | None = None,
 ) -> Splits:
     """Join the embed step's status tables, plan the folds over slides with status ok, and write both tables.
 
@@ -55,9 +57,11 @@ def run_split(
         splits_path: `slide_id,case_id,label,fold_0,...` with train, val, test or excluded.
         status_path: the status of every slide, in the manifest's order.
         settings: section `split` is used.
+        features_dir: the slides' features, whose headers tell copies of one file; None: nobody looks.
 
     Raises:
-        BadInput: slides without a status or with two, and whatever `plan_folds` refuses.
+        BadInput: slides without a status or with two, whatever `plan_folds` refuses, and one file under
+            several ids in two parts of a fold.
     """
     statuses = _statuses(manifest, status_paths)
     described = stamp("splits", without_paths({"split": settings.split.model_dump(mode="json")}))
@@ -71,6 +75,8 @@ def run_split(
         excluded=[row.slide_id for row in statuses if row.status != SlideStatus.OK],
     )
     _tell_unplaced(statuses, folds)
+    if features_dir is not None:
+        _check_copies([row.slide_id for row in statuses if row.status == SlideStatus.OK], features_dir, folds)
     columns = ["slide_id", "case_id", "label", *(f"fold_{index}" for index in range(len(folds)))]
     publish_table(
         splits_path,
@@ -112,6 +118,29 @@ def read_fold(path: Path, fold: int) -> Fold:
     return folds[fold]
 
 
+def seen_hash(fold: Fold) -> str:
+    """Return the hash of what a model of this fold has seen: the slides trained on, those selected on."""
+    return content_hash([sorted(fold.train), sorted(fold.val)])
+
+
+def check_seen(header: Mapping[str, Any], fold: Fold, *, where: Path) -> None:
+    """Refuse a checkpoint that saw other slides than those that `fold` names.
+
+    Args:
+        header: of the checkpoint; one of a version that did not tell is taken.
+        fold: that of the same number in the split of now.
+        where: for the message.
+
+    Raises:
+        BadInput: slides that it was trained on may be tested on.
+    """
+    if header.get("seen_sha256") not in {None, seen_hash(fold)}:
+        raise BadInput(
+            f"{where}: the model was trained or selected on other slides than fold {header['fold']} of "
+            "splits.csv names now: test slides would leak; train anew with: wsi-kd train"
+        )
+
+
 def _statuses(manifest: Manifest, status_paths: Sequence[Path]) -> list[StatusRow]:
     """Return one status a slide, in the manifest's order."""
     found = [row for path in status_paths for row in read_status(path)]
@@ -149,6 +178,14 @@ def _tell_unplaced(statuses: Sequence[StatusRow], folds: Sequence[Fold]) -> None
     if unplaced:
         told = f"{len(unplaced)} usable slides stand in no part of the given splits"
         warn(f"split: {told}: {listed(unplaced)}")
+
+
+def _check_copies(slide_ids: Sequence[str], features_dir: Path, folds: Sequence[Fold]) -> None:
+    copies = same_files(read_fingerprints(slide_ids, features_dir))
+    refuse_copies_across_parts(folds, copies)
+    if copies:
+        told = listed(" = ".join(group) for group in copies)
+        warn(f"split: the same slide file under several ids, so it counts more than once: {told}")
 
 
 def _table(rows: Sequence[SlideRow], folds: Sequence[Fold]) -> list[list[str]]:

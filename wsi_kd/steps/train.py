@@ -11,14 +11,16 @@ from wsi_kd.core.files import publish_table
 from wsi_kd.core.places import without_folder, without_paths
 from wsi_kd.core.progress import progress
 from wsi_kd.core.provenance import stamp
+from wsi_kd.inference.slide import TILING
 from wsi_kd.settings.all import Settings
 from wsi_kd.settings.models import DISTILLING, TrainSettings
 from wsi_kd.settings.shared_training import not_shared
-from wsi_kd.steps.split import read_fold
+from wsi_kd.steps.split import read_fold, seen_hash
 from wsi_kd.steps.train_features import load_parts
 from wsi_kd.steps.train_large import load_large, told_of
 from wsi_kd.steps.train_plan import plan_distillation, plan_optimization
 from wsi_kd.steps.train_recipes import RECIPES, recipe_architecture
+from wsi_kd.steps.train_sharing import tell_of_waiting
 from wsi_kd.steps.train_validation import facts_of_validation
 from wsi_kd.training.checkpoint import LoadedModel, save_model
 from wsi_kd.training.distillation_checks import check_distillation
@@ -74,8 +76,9 @@ def run_train(
     place = place or place_by_torchrun()
     if place is not None:
         _check_shared(settings.train, recipe)
+    parts = read_fold(splits_path, fold)
     train, val = load_parts(
-        read_fold(splits_path, fold),
+        parts,
         manifest,
         features_dir,
         features_in=settings.train.features_in,
@@ -89,15 +92,24 @@ def run_train(
         )
         job = job._replace(large=large)
     with joined(place, device=settings.train.device) as ranks:
+        tell_of_waiting(train, settings.train, ranks)
         trained = _train_with_progress(job, train, val, work_dir=out_dir)
     if ranks.first:
-        _write(job, trained, train=train, val=val, manifest=manifest, out_dir=out_dir)
+        seen = {"seen_sha256": seen_hash(parts)}
+        _write(job, trained, train=train, val=val, manifest=manifest, out_dir=out_dir, seen=seen)
 
 
 def _write(
-    job: Job, trained: Trained, *, train: BagSet, val: BagSet, manifest: Manifest, out_dir: Path
+    job: Job,
+    trained: Trained,
+    *,
+    train: BagSet,
+    val: BagSet,
+    manifest: Manifest,
+    out_dir: Path,
+    seen: Mapping[str, str],
 ) -> None:
-    facts = _facts(job, train, with_student=trained.model.student is not None)
+    facts = {**_facts(job, train, with_student=trained.model.student is not None), **seen}
     models = {
         "last": (trained.last_model, len(trained.history) - 1),
         "model": (trained.model, trained.selected_epoch),
@@ -194,6 +206,7 @@ def _facts(job: Job, train: BagSet, *, with_student: bool) -> dict[str, Any]:
         "classes": list(job.classes),
         "feature_dim": model["feature_dim"],
         **{key: train.header[key] for key in ("encoder", "encoder_settings", "weights_hash")},
+        **{key: train.header.get(key, 0) for key in TILING},
         "network_sha256": train.header.get("network_sha256", ""),
         "stain": train.header.get("stain", {}),
         "sections": slide_sections(train.header, settings),

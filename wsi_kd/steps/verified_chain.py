@@ -15,6 +15,7 @@ from wsi_kd.steps.finished_run import METRICS
 from wsi_kd.steps.precision_record import KIND as PRECISION_KIND
 from wsi_kd.steps.precision_record import PRECISION
 from wsi_kd.steps.precision_record import REMAKE as REMAKE_PRECISION
+from wsi_kd.steps.precision_today import changed_since
 from wsi_kd.steps.scored_models import LAST_FOLDER
 from wsi_kd.steps.split import EXCLUDED, read_splits
 from wsi_kd.steps.status import read_status
@@ -200,18 +201,8 @@ def precision_faults(root: Path) -> Faults:
         return
     record = read_json(path, remake=REMAKE_PRECISION)
     check_schema(record, PRECISION_KIND, where=path, remake=REMAKE_PRECISION)
-    for model in record["models"]:
-        header = root / "models" / model["model"] / "model.json"
-        if model["in_run"] and _weights(header) != model["weights_sha256"]:
-            yield path, f"{model['model']}: checked with other weights; check anew with: {REMAKE_PRECISION}"
-    for slide in record["slides"]:
-        features = root / "features" / f"{slide['slide_id']}.h5"
-        if features.is_file() and read_header(features).get("inputs_hash") != slide["features_inputs_hash"]:
-            yield path, f"{slide['slide_id']}: other features now; check anew with: {REMAKE_PRECISION}"
-
-
-def _weights(model: Path) -> str:
-    return str(read_json(model, remake="wsi-kd train")["weights_sha256"]) if model.is_file() else ""
+    for what in changed_since(record, root):
+        yield path, f"{what}; check anew with: {REMAKE_PRECISION}"
 
 
 def report_faults(root: Path) -> Faults:

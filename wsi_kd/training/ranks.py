@@ -100,8 +100,13 @@ class Ranks:
         """
         if self.count == 1:
             return rows
-        own = dict(zip(bags, torch.split(rows[: sum(lengths)], list(lengths)), strict=True))
-        found = {bag: part for parts in self.gathered(own) for bag, part in parts.items()}
+        # one tensor, and no view: each view would travel with all that it is a part of
+        told = self.gathered((list(bags), list(lengths), rows[: sum(lengths)].clone()))
+        found = {
+            bag: part
+            for theirs, sizes, values in told
+            for bag, part in zip(theirs, torch.split(values, sizes), strict=True)
+        }
         return torch.cat([found[bag] for bag in sorted(found)])
 
     def gathered(self, value: Value) -> list[Value]:
@@ -197,6 +202,25 @@ def deal(sizes: Sequence[int], hands: int) -> list[list[int]]:
         dealt[hand].append(place)
         loads[hand] += sizes[place]
     return [sorted(hand) for hand in dealt]
+
+
+def fullest_share(steps: Iterable[Sequence[int]], hands: int) -> float:
+    """Return how many fair shares of the instances fall to those processes that the others wait for.
+
+    1 at best; `hands` / this is the most that so many processes can gain over one.
+
+    Args:
+        steps: instances of the bags of every step.
+        hands: processes.
+
+    >>> fullest_share([(5, 1, 1, 1), (2, 2, 2, 2)], 2)  # 5 of 8, then 4 of 8
+    1.125
+    """
+    fullest = total = 0
+    for sizes in steps:
+        fullest += max(sum(sizes[place] for place in hand) for hand in deal(sizes, hands))
+        total += sum(sizes)
+    return hands * fullest / total
 
 
 def weighed(mean: Tensor, share: float) -> Tensor:

@@ -14,7 +14,7 @@ from distillation_process import HALF, PROCESSES, fitted, network, own_loop, wit
 from safetensors.torch import load_file
 
 SCRIPT = Path(distillation_process.__file__)
-LONGEST_S = 120
+LONGEST_S = 600
 
 
 @pytest.fixture(scope="module")

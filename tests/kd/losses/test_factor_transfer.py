@@ -194,9 +194,10 @@ def test_the_paraphraser_learns_what_the_features_hold():
     torch.manual_seed(0)
     paraphraser, batches = Paraphraser(4, factor_channels=2), [one_pattern(seed, 32) for seed in range(4)]
 
-    done = pretrain_paraphraser(paraphraser, batches, epochs=60, learning_rate=0.01)
+    # So many that processors whose sums differ by a rounding end alike: after 60 some leave 0.01, some 0.45.
+    done = pretrain_paraphraser(paraphraser, batches, epochs=150, learning_rate=0.01)
 
-    assert len(done.losses) == 60
+    assert len(done.losses) == 150
     assert done.losses[-1] < 0.1 * done.losses[0]
     assert done.unexplained < 0.35
     assert unexplained_variance(paraphraser, [one_pattern(9, 32)]) < 0.35
