@@ -113,9 +113,9 @@ def test_shared_bags_are_corrected_for_by_their_overlap(tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_shipped_files_are_valid_and_ask_for_five_seeds(path):
+def test_the_shipped_files_are_valid_and_ask_for_several_seeds(path):
     experiment = read_experiment(path)
-    assert experiment.seeds == (0, 1, 2, 3, 4)
+    assert experiment.seeds == tuple(range(2 if path.stem == "crc_teachers" else 5))
     assert problem_names(experiment.problem)
     assert set(experiment.baselines) <= set(BASELINES)
     assert experiment.methods[experiment.compare_with].recipe == "abmil"
