@@ -168,4 +168,4 @@ def test_intermediate_results_of_a_pass_use_the_memory_of_the_pass_before():
     coords = np.stack([np.arange(16 * CPU_PASS_TILES), np.zeros(16 * CPU_PASS_TILES, np.int64)], axis=1)
     found = embed_tiles(read, coords, encoder, tile_px=128, batch_size=32, workers=0)
     assert len(found.features) == len(coords)
-    assert np.median(np.diff(faults)) < 2000  # of most: what else the process holds may take a place meanwhile
+    assert np.median(np.diff(faults)) < 2000  # of most: others may take a place
