@@ -137,16 +137,17 @@ def check_manifest(settings: Settings) -> tuple[Check, Manifest | None]:
 def check_copies(manifest: Manifest) -> Check:
     """Look for one slide file under several ids, links included; only files of one size are read, in part."""
     from wsi_kd.slides.fingerprint import slide_fingerprint
+    from wsi_kd.steps.same_slides import same_files
 
     alike: dict[int, list[SlideRow]] = defaultdict(list)
     for row in manifest.rows:
         if row.path.is_file() and (size := row.path.stat().st_size):  # OME-Zarr folders: split finds those
             alike[size].append(row)
-    named: dict[str, list[str]] = defaultdict(list)
+    fingerprints: dict[str, str] = {}
     for row in chain.from_iterable(rows for rows in alike.values() if rows[1:]):
         with suppress(OSError):  # a file that cannot be read ends with a status of its own
-            named[slide_fingerprint(row.path)].append(row.slide_id)
-    copies = [" = ".join(slide_ids) for slide_ids in named.values() if slide_ids[1:]]
+            fingerprints[row.slide_id] = slide_fingerprint(row.path)
+    copies = [" = ".join(slide_ids) for slide_ids in same_files(fingerprints)]
     if not copies:
         return Check("copies", State.OK, "no slide file under two ids")
     told = f"the same file under several ids: {listed(copies)}; split stops where they stand in two parts"

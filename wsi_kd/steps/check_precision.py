@@ -19,6 +19,7 @@ from wsi_kd.steps.precision_models import EncodedSlide, check_models_fit, load_c
 from wsi_kd.steps.precision_record import How, precision_record
 from wsi_kd.steps.precision_slides import PickedSlide, encode_slides, pick_slides
 from wsi_kd.steps.predict import scored_slides
+from wsi_kd.steps.split import read_fold
 
 
 class Asked(NamedTuple):
@@ -81,7 +82,7 @@ def run_check_precision(
         return Checked(nothing=nothing)
     device = choose_device(settings.predict.device)
     models = load_checked(model_dirs, models_dir, classes=manifest.classes, device=device)
-    scored = scored_slides(manifest, splits_path, fold=models[0].loaded.header["fold"])
+    scored = scored_slides(manifest, read_fold(splits_path, models[0].loaded.header["fold"]))
     slides = pick_slides(
         sorted(scored, key=lambda slide: slide[1] != "test"),
         features_dir=features_dir,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from wsi_kd.bags.manifest import Manifest, SlideRow
+from wsi_kd.bags.splits import Fold
 from wsi_kd.core.device import choose_device
 from wsi_kd.core.errors import BadInput
 from wsi_kd.core.progress import progress
@@ -62,8 +63,8 @@ def run_predict(
         BadInput: a model of another fold or split, other classes or other features; damaged or missing files.
         RunFailed: a file could not be written.
     """
-    slides = scored_slides(manifest, splits_path, fold=fold)
     parts = read_fold(splits_path, fold)
+    slides = scored_slides(manifest, parts)
     device = choose_device(settings.predict.device)
     made_with = {"predict": settings.predict.model_dump(mode="json")}
     jobs = []
@@ -96,14 +97,13 @@ def _predict(
     return _prediction_row(row, part, prediction, header=job.loaded.header)
 
 
-def scored_slides(manifest: Manifest, splits_path: Path, *, fold: int) -> list[tuple[SlideRow, str]]:
+def scored_slides(manifest: Manifest, fold: Fold) -> list[tuple[SlideRow, str]]:
     """Return the slides of a fold that its models score, with their part (val or test).
 
     Raises:
-        BadInput: no such fold, or slides that the manifest does not hold.
+        BadInput: slides that the manifest does not hold.
     """
-    found = read_fold(splits_path, fold)
-    parts = (("val", found.val), ("test", found.test))
+    parts = (("val", fold.val), ("test", fold.test))
     return [(row, part) for part, slide_ids in parts for row in manifest_rows(manifest, slide_ids)]
 
 
